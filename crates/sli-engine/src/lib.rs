@@ -53,6 +53,7 @@ mod sentence_folder;
 mod session;
 mod settings;
 mod shard;
+mod shared;
 mod sparse;
 mod spent;
 mod spill;

@@ -10,8 +10,16 @@ use std::ops::Range;
 /// token, a word of a template) is not worth the trouble.
 pub(crate) const LEAST: usize = 8;
 
-/// What makes a token the same one as another in its place: its id and its type.
-pub(crate) type Node = (u32, u32);
+/// What makes a token the same one as another in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    /// Its id.
+    pub token: u32,
+    /// Its type.
+    pub kind: u32,
+    /// Of a token that a picture stands for, a number of the pictures of its record; else 0.
+    pub pictures: u32,
+}
 
 /// Nodes of sequences.
 #[derive(Default)]
@@ -113,6 +121,7 @@ impl PrefixTree {
             ordered.extend_from_slice(&nodes[rows_of(&branches, nodes.len(), branch)]);
         }
         let map = RowMap {
+            order: order.clone(),
             old: branches.iter().map(|branch| branch.start).collect(),
             new: starts,
         };
@@ -184,6 +193,8 @@ pub(crate) fn path(branches: &[TreeBranch], last: Option<usize>) -> Vec<Range<us
 /// Where rows went.
 #[derive(Default)]
 pub(crate) struct RowMap {
+    /// Branches in their new order, by their old numbers; none: nothing moved.
+    order: Vec<usize>,
     /// First rows of the branches before; none: nothing moved.
     old: Vec<usize>,
     /// And where they are.
@@ -191,17 +202,27 @@ pub(crate) struct RowMap {
 }
 
 impl RowMap {
-    /// Values of all rows in the new order.
-    pub fn moved<T: Copy + Default>(&self, values: Vec<T>) -> Vec<T> {
+    /// Values of all rows, so many of each, in the new order.
+    pub fn moved<T: Copy + Default>(&self, values: Vec<T>, width: usize) -> Vec<T> {
         if self.old.is_empty() {
             return values;
         }
         let mut moved = vec![T::default(); values.len()];
-        let ends = self.old.iter().skip(1).copied().chain([values.len()]);
-        for ((&old, end), &new) in self.old.iter().zip(ends).zip(&self.new) {
+        let starts = self.old.iter().map(|start| start * width);
+        let ends = starts.clone().skip(1).chain([values.len()]);
+        for ((old, end), new) in starts.zip(ends).zip(&self.new) {
+            let new = new * width;
             moved[new..new + end - old].copy_from_slice(&values[old..end]);
         }
         moved
+    }
+
+    /// Values of all branches in the new order.
+    pub fn branches<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        if self.order.is_empty() {
+            return values;
+        }
+        self.order.iter().map(|&branch| values[branch]).collect()
     }
 
     /// The new number of a row.
@@ -222,7 +243,11 @@ mod tests {
     /// Behind a beginning that all have.
     fn nodes(tokens: &[u32]) -> Vec<Node> {
         let beginning = [0; LEAST - 1].iter();
-        beginning.chain(tokens).map(|&token| (token, 0)).collect()
+        let node = |&token: &u32| Node {
+            token,
+            ..Node::default()
+        };
+        beginning.chain(tokens).map(node).collect()
     }
 
     #[test]
@@ -248,7 +273,7 @@ mod tests {
             [0, 0, behind(2), behind(3), behind(1), 0, behind(3)]
         );
         let (ordered, branches, map) = tree.depth_first();
-        let tokens = ordered.iter().map(|node| node.0);
+        let tokens = ordered.iter().map(|node| node.token);
         let tokens: Vec<u32> = tokens.filter(|&token| token > 0).collect();
         assert_eq!(tokens, [1, 2, 3, 4, 6, 5, 7, 9, 9]);
         for (inserted, tokens) in inserted.iter().zip(sequences) {
@@ -263,7 +288,7 @@ mod tests {
         let mut tree = PrefixTree::default();
         let plain = nodes(&[1, 2]);
         let mut typed = plain.clone();
-        typed[3].1 = 1;
+        typed[3].kind = 1;
         tree.insert(&plain, LEAST);
         assert_eq!(tree.insert(&typed, LEAST).shared, 0);
         assert_eq!(tree.insert(&plain, LEAST).shared, LEAST);

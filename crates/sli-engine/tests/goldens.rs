@@ -8,6 +8,9 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+#[path = "support/pictures.rs"]
+mod pictures;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
@@ -23,8 +26,9 @@ use sli_engine::{
     Annotation, EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
-use sli_spec::{Place, PreparedPictures};
 use sli_testing::{Expected, Golden, GoldenRecord, Stored, compare, golden_names, read_tensors};
+
+use pictures::{pictures_of, positions_of};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -113,36 +117,6 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
         }
     }
     writer.finish().unwrap()
-}
-
-/// Positions of the tokens of a record with pictures, where the model has such.
-fn positions_of(own: &Record, pictures: &Record, model: &Model) -> Option<Vec<u32>> {
-    let places = Place::all(pictures.inputs.as_deref()?);
-    let positions = model.spec.positions_beside(&own.tokens, &places)?;
-    Some(positions.into_flattened())
-}
-
-/// The patches of the pictures of a record.
-fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
-    let stack = &model.spec.stacks[model.spec.picture_stack()?];
-    let pictures = stack.input.pictures()?;
-    let given = record.pictures.clone()?;
-    let given = PreparedPictures {
-        pixels: (given.shape, given.values.into()),
-        grids: given.grids,
-        sizes: given.sizes,
-        shown: given.shown,
-        merges: given.merges,
-        has_padding: false,
-    };
-    let (places, patches) = pictures.unfold(&given).unwrap();
-    Some(Record {
-        id: record.id.clone(),
-        tokens: vec![0; places.len()],
-        inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),
-        features: Some(patches),
-        ..Record::default()
-    })
 }
 
 /// What stands beside the tokens of a record, as the model reads it.

@@ -5,6 +5,8 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+#[path = "support/pictures.rs"]
+mod pictures;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,7 @@ use sli_spec::registry::MODEL_TYPES;
 use sli_spec::{Input, LengthLimit, ModelSpec, Stack};
 use sli_testing::{Golden, Stored, golden_names};
 
+use pictures::{pictures_of, positions_of};
 use support::{Files, files, open};
 
 /// Goldens that are checked at a time.
@@ -150,6 +153,153 @@ fn different(found: &Files, expected: &Files) -> Vec<PathBuf> {
         .filter(differs)
         .map(|&name| name.clone())
         .collect()
+}
+
+/// Records of a golden with pictures: its own, with other texts behind the same pictures, other pictures in front of the same texts,
+/// and texts alone.
+fn questions(random: &mut Random, golden: &Golden, model: &Model) -> Vec<(Record, Record)> {
+    let spec = &model.spec;
+    let longest = match spec.input_stack().limit {
+        LengthLimit::Table(limit) => limit,
+        LengthLimit::Trained(_) | LengthLimit::None => usize::MAX,
+    };
+    let own = golden.records();
+    let placeholder = spec.scattered().map(|(scattered, _)| scattered.token);
+    let first = own.iter().find(|record| record.pictures.is_some());
+    let first = first.expect("a record with pictures");
+    let mut asked = Vec::new();
+    for id in 0..18 {
+        // Two at least have the same pictures.
+        let base = match id {
+            0 | 1 => first,
+            _ => &own[random.below(own.len())],
+        };
+        let mut tokens = base.input_ids.clone();
+        if !tokens.is_empty() {
+            let more = random.below(9).min(longest.saturating_sub(tokens.len()));
+            tokens.extend((0..more).map(|_| 4 + random.below(80) as u32));
+            let place = random.below(tokens.len());
+            if random.below(3) == 0 && Some(tokens[place]) != placeholder {
+                tokens[place] = 4 + random.below(80) as u32;
+            }
+        }
+        let mut pictures = pictures_of(base, model).unwrap_or_default();
+        pictures.id = id.to_string();
+        if let Some(values) = pictures.features.as_mut()
+            && id > 1
+            && random.below(4) == 0
+        {
+            let place = random.below(values.len());
+            values[place] += 0.5;
+        }
+        let mut record = Record {
+            id: id.to_string(),
+            tokens,
+            ..Record::default()
+        };
+        record.inputs = positions_of(&record, &pictures, model);
+        asked.push((record, pictures));
+    }
+    asked
+}
+
+fn spool_questions(asked: &[(Record, Record)], model: &Model, folder: &Path) -> RecordSpool {
+    let writer = RecordSpoolWriter::create(folder).unwrap();
+    let mut writer = writer.with_sequences(&model.spec).unwrap();
+    for (record, pictures) in asked {
+        writer.push(record).unwrap();
+        writer.push_pictures(pictures).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// The same bytes with the rows of pictures once and for every record, whatever the budget, the chunks and the threads, and
+/// killed again and again; why no beginnings are shared.
+fn check_pictures(golden: &Golden, seed: u64) -> Result<Option<&'static str>, String> {
+    let subject = Subject::of(golden);
+    let model = &subject.model;
+    let mut random = Random(seed);
+    let work = tempfile::tempdir().unwrap();
+    let asked = questions(&mut random, golden, model);
+    let records = spool_questions(&asked, model, work.path());
+    let alone = Settings {
+        share_prefixes: false,
+        ..subject.settings.clone()
+    };
+    let fail = |error: EngineError| format!("{} {seed}: {error}", golden.name);
+    let (expected, plain) = results(model, &records, &alone).map_err(fail)?;
+    let (found, summary) = results(model, &records, &subject.settings).map_err(fail)?;
+    let mut all = vec![("at once".to_owned(), found)];
+    if !summary.plan.shared_pictures || summary.token_layers >= plain.token_layers {
+        return Err(format!("{} {seed}: {summary:?}", golden.name));
+    }
+    for spill in [Spill::Never, Spill::Always] {
+        let mut settings = Settings {
+            spill,
+            threads: 1 + random.below(2),
+            chunk_tokens: Some(1 + random.below(40)),
+            ..subject.settings.clone()
+        };
+        settings.memory = least(model, &records, &settings) + random.below(256 << 10) as u64;
+        let what = format!("{settings:?}");
+        all.push((what, results(model, &records, &settings).map_err(fail)?.0));
+        let after = 3 + random.below(20);
+        let killed = interrupted(model, &records, |_| settings.clone(), after);
+        all.push((format!("killed, {settings:?}"), killed));
+    }
+    for (what, found) in all {
+        let names = different(&found, &expected);
+        if !names.is_empty() {
+            return Err(format!("{} {seed}: {what}: {names:?}", golden.name));
+        }
+    }
+    Ok(summary.plan.not_shared)
+}
+
+/// Goldens whose records have pictures beside their tokens.
+fn goldens_with_pictures() -> Vec<Golden> {
+    let mut all = goldens();
+    all.retain(|golden| {
+        let mut records = golden.records().into_iter();
+        records.any(|record| record.pictures.is_some())
+            && Subject::of(golden).model.spec.has_pictures_beside()
+    });
+    all
+}
+
+#[test]
+fn equal_pictures_run_once() {
+    let seeds = std::env::var("SEEDS").map_or(1, |seeds| seeds.parse().unwrap());
+    let goldens = goldens_with_pictures();
+    assert!(!goldens.is_empty(), "no golden was selected");
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(golden) = goldens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    for seed in 1..=seeds {
+                        let outcome = check_pictures(golden, seed);
+                        outcomes.lock().unwrap().push((&golden.name, outcome));
+                    }
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    let mut failures: Vec<&String> = Vec::new();
+    let mut beginnings = 0;
+    for (name, outcome) in &outcomes {
+        match outcome {
+            Ok(reason) => {
+                println!("{name}: {reason:?}");
+                beginnings += usize::from(reason.is_none());
+            }
+            Err(problem) => failures.push(problem),
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(beginnings > 0, "no beginnings were shared");
 }
 
 struct Subject {

@@ -50,7 +50,7 @@ impl BoundLayer<'_> {
         };
         let (mut rest, mut end) = (&views[..], 0);
         for (offset, record) in batch.records.iter().enumerate() {
-            if record.tokens == 0 {
+            if record.tokens == 0 || record.is_repeated {
                 continue;
             }
             end += record.tokens;

@@ -8,58 +8,67 @@ use crate::plan::division::rows_in;
 use crate::records::RecordSpool;
 use crate::results::ResultsError;
 
-/// The rows of every record in every earlier stack that is read. Records share none there.
+/// The rows of every record in every earlier stack that is read. Records that have the same pictures share theirs.
 #[derive(Default)]
 pub(super) struct Sources(Vec<Source>);
 
 struct Source {
     stack: usize,
-    /// Of the record of every branch.
+    /// Of the record, or the view, of every branch; `0..0` where it has none.
     rows: Vec<Range<usize>>,
     /// Kinds of all rows, where they are asked for and a record has any.
     kinds: Option<Vec<u32>>,
 }
 
 impl Sources {
-    /// For the records of a range; a record without rows in `stack` has no branch.
+    /// For the records of a range. `owners`: of every one the first that has the same pictures, `of_branches`: of every branch
+    /// of `stack` the record, both by places in the range.
     pub fn of(
-        spec: &ModelSpec,
-        stack: &Stack,
+        (spec, stack): (&ModelSpec, &Stack),
         records: &RecordSpool,
         range: Range<usize>,
+        (owners, of_branches): (&[usize], &[usize]),
     ) -> Result<Self, ResultsError> {
         let reads_kinds = stack.mechanisms().any(Mechanism::reads_kinds);
         let source = |source: usize| {
-            let lead = spec.stacks[source].prompt.len();
-            let mut start = 0;
-            let mut rows = Vec::new();
-            let own = records.of(spec.stacks[source].sequence);
-            for record in range.clone() {
-                let length = rows_in(&spec.stacks[source], records, record);
-                if let Some(of_view) = stack.rows_of_views() {
-                    let views = rows_in(stack, records, record) / of_view.max(1);
-                    let lengths = view_lengths(&spec.stacks[source], own, record)?;
-                    match lengths {
-                        Some(lengths) => {
-                            let mut first = start;
-                            for length in lengths {
-                                rows.push(first..first + length);
-                                first += length;
-                            }
-                        }
-                        // Every view reads all of it.
-                        None => rows.extend((0..views).map(|_| start..start + length)),
-                    }
-                } else if rows_in(stack, records, record) > 0 {
+            let earlier = &spec.stacks[source];
+            let own = records.of(earlier.sequence);
+            let all = rows_of_records(earlier, records, range.clone(), owners);
+            let rows = match stack.rows_of_views() {
+                None => {
+                    let lead = earlier.prompt.len();
                     // Nothing is shown of the rows in front.
-                    rows.push((start + lead).min(start + length)..start + length);
+                    let shown = |rows: &Range<usize>| (rows.start + lead).min(rows.end)..rows.end;
+                    let branches = of_branches.iter();
+                    branches.map(|&record| shown(&all[record])).collect()
                 }
-                start += length;
-            }
+                Some(of_view) => {
+                    let mut rows = Vec::new();
+                    for (offset, record) in range.clone().enumerate() {
+                        if owners[offset] < offset {
+                            continue;
+                        }
+                        let of_record = all[offset].clone();
+                        let views = rows_in(stack, records, record) / of_view.max(1);
+                        let Some(lengths) = view_lengths(earlier, own, record)? else {
+                            // Every view reads all of it.
+                            rows.extend((0..views).map(|_| of_record.clone()));
+                            continue;
+                        };
+                        let mut first = of_record.start;
+                        for length in lengths {
+                            rows.push(first..first + length);
+                            first += length;
+                        }
+                    }
+                    rows
+                }
+            };
+            let none_at_zero = |rows: Range<usize>| if rows.is_empty() { 0..0 } else { rows };
             let kinds = (reads_kinds && own.has_token_types()).then(|| own.kinds(range.clone()));
             Ok(Source {
                 stack: source,
-                rows,
+                rows: rows.into_iter().map(none_at_zero).collect(),
                 kinds: kinds.transpose()?,
             })
         };
@@ -81,9 +90,12 @@ impl Sources {
 
     /// From the first row of some branches to the last.
     pub fn span(&self, stack: usize, branches: Range<usize>) -> Range<usize> {
-        let last = branches.end.max(branches.start + 1) - 1;
-        let first = self.of_branch(stack, branches.start);
-        first.start..self.of_branch(stack, last).end
+        let rows = branches.map(|branch| self.of_branch(stack, branch));
+        let rows = rows.filter(|rows| !rows.is_empty());
+        let both = |one: Range<usize>, other: Range<usize>| {
+            one.start.min(other.start)..one.end.max(other.end)
+        };
+        rows.reduce(both).unwrap_or(0..0)
     }
 
     /// How many rows of any one stack some branches span.
@@ -94,6 +106,28 @@ impl Sources {
             .map(|source| self.span(source.stack, branches.clone()).len());
         spans.max().unwrap_or(0)
     }
+}
+
+/// The rows of every record of a range in a stack.
+fn rows_of_records(
+    stack: &Stack,
+    records: &RecordSpool,
+    range: Range<usize>,
+    owners: &[usize],
+) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::with_capacity(range.len());
+    let mut end = 0;
+    for (offset, record) in range.enumerate() {
+        let owner = owners[offset];
+        if stack.sequence.is_of_pictures() && owner < offset {
+            all.push(all[owner].clone());
+            continue;
+        }
+        let start = end;
+        end += rows_in(stack, records, record);
+        all.push(start..end);
+    }
+    all
 }
 
 /// Rows of every view that a record has in a stack; `None`: it has no views there.

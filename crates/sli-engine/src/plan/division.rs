@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use sli_spec::{ModelSpec, Stack};
+use sli_spec::{ModelSpec, Sequence, Stack};
 
 use crate::portion::Portion;
 use crate::records::RecordSpool;
+use crate::shared::Shared;
 
 /// Divides records into consecutive ranges. Where there are several stacks, the rows of a record are those it has in the
 /// stack where it has most.
@@ -13,8 +14,8 @@ use crate::records::RecordSpool;
 pub(crate) struct Division<'a> {
     spec: &'a ModelSpec,
     records: &'a RecordSpool,
-    /// What a record has in common with the one before it costs nothing.
-    shared: bool,
+    /// What costs nothing as an earlier record of the range has it.
+    shared: Shared,
     /// Rows beyond which a record is cut into pieces.
     most: Option<usize>,
 }
@@ -28,8 +29,8 @@ pub(crate) fn rows_in(stack: &Stack, records: &RecordSpool, record: usize) -> us
 }
 
 impl<'a> Division<'a> {
-    /// Of records that share their beginnings, or do not.
-    pub fn new(spec: &'a ModelSpec, records: &'a RecordSpool, shared: bool) -> Self {
+    /// Of records that share what they have in common.
+    pub fn new(spec: &'a ModelSpec, records: &'a RecordSpool, shared: Shared) -> Self {
         Self {
             spec,
             records,
@@ -78,24 +79,47 @@ impl<'a> Division<'a> {
         self.longest().min(self.most.unwrap_or(usize::MAX))
     }
 
-    /// Leading tokens of a record that the one before it has as well, if it is in the same range.
-    pub fn shared(self, record: usize, is_first: bool) -> usize {
-        if self.shared && !is_first && !self.is_cut(record) && !self.is_cut(record - 1) {
-            self.records.shared_with_previous(record)
-        } else {
-            0
+    /// Leading tokens of a record that the one before it has as well, if it is in the range that begins with `first`.
+    pub fn shared(self, record: usize, first: usize) -> usize {
+        let alone = record == first
+            || self.is_cut(record)
+            || self.is_cut(record - 1)
+            || self.records.differs_in_pictures(record);
+        match self.shared.tokens {
+            0 => 0,
+            _ if alone => 0,
+            _ => self.records.shared_with_previous(record),
+        }
+    }
+
+    /// Rows in one stack by which a record makes the range longer that begins with `first`, at most: what records farther
+    /// apart have in common of their tokens is not counted.
+    pub fn added(self, stack: usize, record: usize, first: usize) -> usize {
+        let alone = self.length_in(stack, record);
+        match self.spec.stacks[stack].sequence {
+            Sequence::Record => alone - self.shared(record, first),
+            sequence if sequence.is_of_pictures() && self.shared.pictures => {
+                let earlier = self.records.same_pictures(record);
+                match earlier {
+                    Some(earlier) if earlier >= first => 0,
+                    _ => alone,
+                }
+            }
+            _ => alone,
         }
     }
 
     /// What a record costs, in rows. One that adds no token costs memory as well.
-    fn cost(self, record: usize, is_first: bool) -> usize {
-        (self.length(record) - self.shared(record, is_first)).max(1)
+    fn cost(self, record: usize, first: usize) -> usize {
+        let stacks = 0..self.spec.stacks.len();
+        let added = stacks.map(|stack| self.added(stack, record, first));
+        added.max().unwrap_or(0).max(1)
     }
 
-    /// Rows of a range of records, at most: what records farther apart have in common is not counted.
+    /// Rows of a range of records, at most.
     pub fn rows(self, range: Range<usize>) -> usize {
         let first = range.start;
-        range.map(|record| self.cost(record, record == first)).sum()
+        range.map(|record| self.cost(record, first)).sum()
     }
 
     /// First records of ranges of at most `rows` rows each (or one longer record).
@@ -113,9 +137,8 @@ impl<'a> Division<'a> {
         let mut total = 0;
         let first = range.start;
         for record in range.clone() {
-            let is_first = record == first;
-            total += self.cost(record, is_first);
-            if total > rows && !is_first {
+            total += self.cost(record, first);
+            if total > rows && record > first {
                 return record;
             }
         }

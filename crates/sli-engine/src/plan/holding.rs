@@ -68,12 +68,16 @@ impl Planner<'_> {
             return division.rows_of(portion) as u64 * self.row;
         }
         let rows = |stack: usize| -> u64 {
-            let records = portion.records.clone();
-            let lengths = records.map(|record| division.length_in(stack, record));
-            lengths.sum::<usize>() as u64
+            let (records, first) = (portion.records.clone(), portion.records.start);
+            let added = records.map(|record| division.added(stack, record, first));
+            added.sum::<usize>() as u64
         };
         let of = |stack: usize| {
-            let own = rows(stack) * memory::own_row_bytes(spec, stack, &self.settings.takes);
+            let mut row = memory::own_row_bytes(spec, stack, &self.settings.takes);
+            if self.sharing.is_ok() {
+                row += memory::SHARING_ROW_BYTES;
+            }
+            let own = rows(stack) * row;
             let sources = spec.stacks[stack].sources().into_iter();
             let ends = sources.map(|source| rows(source) * memory::end_bytes(spec, source));
             own + ends.sum::<u64>()

@@ -23,6 +23,7 @@ use crate::model::Model;
 use crate::pooling::{recipe, sparse_recipe};
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
+use crate::shared::Shared;
 use crate::take::Take;
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{Section, of_layers};
@@ -68,6 +69,9 @@ pub struct Plan {
     pub shared_tokens: usize,
     /// Why common beginnings are not shared, where they are not.
     pub not_shared: Option<&'static str>,
+    /// Whether pictures that several records of a super-batch have run once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared_pictures: bool,
     /// Tokens whose activations are in memory together, at most; shared ones count once.
     pub super_batch_tokens: usize,
     /// Tokens that share one pass over the weights, at most: more than are in memory together where
@@ -129,6 +133,14 @@ fn is_one(stacks: &[StackRows]) -> bool {
 }
 
 impl Plan {
+    /// What records have in common that is computed once.
+    pub(crate) fn shared(&self) -> Shared {
+        Shared {
+            tokens: self.shared_tokens,
+            pictures: self.shared_pictures,
+        }
+    }
+
     /// Keys that are in memory at a time for the pieces of a record.
     pub(crate) fn window_tokens(&self) -> usize {
         pieces::window(self.cut_tokens.unwrap_or(self.chunk_tokens))
@@ -267,6 +279,7 @@ impl Planner<'_> {
             stacks,
             shared_tokens: self.sharing.unwrap_or(0),
             not_shared: self.sharing.err(),
+            shared_pictures: self.shared.pictures,
             super_batch_tokens: best.rows,
             pass_tokens: best.pass,
             spill: best.spilled.is_some(),

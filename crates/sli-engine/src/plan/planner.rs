@@ -14,6 +14,7 @@ use crate::model::Model;
 use crate::pooling::{columns, recipe};
 use crate::records::RecordSpool;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::take::Take;
 use crate::weights::load::{packed_bytes, step_rows};
 use crate::weights::{LeafKey, Section, of_layers};
@@ -33,6 +34,7 @@ pub(super) struct Planner<'a> {
     /// scheduled, and where they pass by in tiles.
     pub(super) staging: [u64; 2],
     pub(super) sharing: Result<usize, &'static str>,
+    pub(super) shared: Shared,
     pub(super) division: Division<'a>,
 }
 
@@ -58,7 +60,11 @@ impl<'a> Planner<'a> {
     ) -> Result<Self, EngineError> {
         records.check(&model.spec)?;
         let sharing = sharing::sharing(&model.spec, records, settings);
-        let division = Division::new(&model.spec, records, sharing.is_ok());
+        let shared = Shared {
+            tokens: sharing.unwrap_or(0),
+            pictures: sharing::pictures(records, settings),
+        };
+        let division = Division::new(&model.spec, records, shared);
         let longest = division.longest().max(1);
         let fixed = program_bytes(model)
             + settings.host_bytes
@@ -84,6 +90,7 @@ impl<'a> Planner<'a> {
                 staging(model, Grain::Tile, settings.compute),
             ],
             sharing,
+            shared,
             division,
         })
     }

@@ -29,11 +29,12 @@ impl Work {
         let mut pairs = vec![vec![0.0; stacks]; stacks];
         for range in division.ranges(0..records.len(), most) {
             for record in range.clone() {
-                let shared = division.shared(record, record == range.start) as f64;
                 let length = |stack| division.length_in(stack, record) as f64;
                 for stack in 0..stacks {
                     let own = length(stack);
-                    rows[stack] += own - shared;
+                    let added = division.added(stack, record, range.start) as f64;
+                    let shared = own - added;
+                    rows[stack] += added;
                     for (other, pairs) in pairs[stack].iter_mut().enumerate() {
                         *pairs += if other == stack {
                             (own * own - shared * shared) / 2.0

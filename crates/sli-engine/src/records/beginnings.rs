@@ -1,5 +1,10 @@
-//! What records begin with.
+//! What records begin with, and which are the same.
 
+use std::collections::HashMap;
+
+use bytemuck::cast_slice;
+
+use super::record::Record;
 use crate::prefix::{LEAST, Node, PrefixTree};
 
 /// Tokens of records that a later one is compared with.
@@ -31,5 +36,42 @@ impl Beginnings {
         self.longest = self.longest.max(shared).max(recent);
         self.previous = record;
         shared
+    }
+}
+
+/// Finds records that have the same rows.
+#[derive(Default)]
+pub(super) struct SameRows {
+    /// Hashes of the last records, each with the number of the last that has it.
+    last: HashMap<[u8; 32], u64>,
+}
+
+impl SameRows {
+    /// Records that are remembered.
+    const REMEMBERED: usize = 1 << 14;
+
+    /// Bytes that it holds, at most.
+    pub(super) const BYTES: usize = 2 * Self::REMEMBERED * (32 + 8 + 1);
+
+    /// How many records before this one the last is that has the same inputs and features; 0: none of those that are remembered,
+    /// or this one has no rows.
+    pub(super) fn of(&mut self, record: &Record, number: u64) -> u32 {
+        if record.tokens.is_empty() {
+            return 0;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let inputs = record.inputs.as_deref().unwrap_or_default();
+        let features = record.features.as_deref().unwrap_or_default();
+        for length in [record.tokens.len(), inputs.len(), features.len()] {
+            hasher.update(&(length as u64).to_le_bytes());
+        }
+        hasher.update(cast_slice(inputs));
+        hasher.update(cast_slice(features));
+        if self.last.len() == Self::REMEMBERED {
+            self.last.clear();
+        }
+        let hash = *hasher.finalize().as_bytes();
+        let before = self.last.insert(hash, number);
+        before.map_or(0, |before| u32::try_from(number - before).unwrap_or(0))
     }
 }

@@ -14,7 +14,7 @@ pub(super) const ENTRY: usize = 32;
 /// Records between two remembered positions in `ids`.
 pub(super) const ID_STRIDE: usize = 64;
 
-pub(super) const FORMAT: u32 = 7;
+pub(super) const FORMAT: u32 = 8;
 
 pub(super) const FILES: [&str; 9] = [
     "tokens", "types", "ids", "index", "offsets", "marks", "labels", "features", "inputs",
@@ -71,6 +71,9 @@ pub(super) struct Header {
     /// How often each record is there; 0 stands for once.
     #[serde(default)]
     pub(super) copies: u64,
+    /// Whether records that have the same rows were looked for, of which only the first has features.
+    #[serde(default)]
+    pub(super) same: bool,
     /// Numbers of a token in the file `inputs`.
     #[serde(default)]
     pub(super) input_columns: u64,
@@ -90,7 +93,7 @@ pub(super) struct IndexEntry {
     pub(super) tokens: u32,
     pub(super) typed: bool,
     pub(super) id_bytes: usize,
-    /// Tokens with which it begins as the record before does.
+    /// Tokens with which it begins as the record before does; of pictures, how many records before the last is that has the same.
     pub(super) shared: u32,
     /// Its row in the input.
     pub(super) row: u64,

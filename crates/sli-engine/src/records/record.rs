@@ -28,10 +28,13 @@ pub(crate) const NO_LABEL: u32 = u32::MAX;
 impl Record {
     /// Its tokens with their types.
     pub(crate) fn nodes(&self) -> Vec<Node> {
-        let tokens = self.tokens.iter().copied();
-        match &self.token_types {
-            Some(types) => tokens.zip(types.iter().copied()).collect(),
-            None => tokens.map(|token| (token, 0)).collect(),
-        }
+        let kinds = self.token_types.iter().flatten().copied();
+        let kinds = kinds.chain(std::iter::repeat(0));
+        let node = |(&token, kind)| Node {
+            token,
+            kind,
+            pictures: 0,
+        };
+        self.tokens.iter().zip(kinds).map(node).collect()
     }
 }

@@ -50,7 +50,8 @@ pub(super) struct Spool {
     pub(super) rows: Vec<(RowRule, RecordSpool)>,
     /// Number of tokens before each record, and in all.
     pub(super) starts: Vec<u64>,
-    /// Tokens that each record begins with as the one before does.
+    /// Tokens that each record begins with as the one before does; of pictures, how many records before the last is that has the
+    /// same, and their features.
     pub(super) shared: Vec<u32>,
     /// Position in `ids` of every 64th record.
     pub(super) id_starts: Vec<u64>,
@@ -279,6 +280,42 @@ impl RecordSpool {
         self.0.shared[record] as usize
     }
 
+    /// The last record before this one that has the same pictures; `None`: it has none, or none has them of those shortly before.
+    pub fn same_pictures(&self, record: usize) -> Option<usize> {
+        let pictures = self.0.pictures.as_ref()?;
+        match pictures.0.shared[record] as usize {
+            0 => None,
+            before => Some(record - before),
+        }
+    }
+
+    /// Whether any record has the pictures of another one.
+    pub(crate) fn has_same_pictures(&self) -> bool {
+        let mut pictures = self.0.pictures.iter();
+        pictures.any(|own| own.0.shared.iter().any(|&before| before > 0))
+    }
+
+    /// Whether a record and the one before it have pictures, and these are not known to be the same.
+    pub(crate) fn differs_in_pictures(&self, record: usize) -> bool {
+        let Some(pictures) = &self.0.pictures else {
+            return false;
+        };
+        let mut both = (record - 1..=record).map(|own| pictures.tokens_of(own));
+        both.all(|patches| patches > 0) && pictures.0.shared[record] != 1
+    }
+
+    /// Of every record of a range the first of the range that has the same pictures, as a place in the range.
+    pub(crate) fn owners_of_pictures(&self, range: Range<usize>) -> Vec<usize> {
+        let mut owners = Vec::with_capacity(range.len());
+        for record in range.clone() {
+            let before = self.same_pictures(record);
+            let before = before.and_then(|before| before.checked_sub(range.start));
+            let owner = before.map_or(record - range.start, |before| owners[before]);
+            owners.push(owner);
+        }
+        owners
+    }
+
     /// The most tokens with which a record begins as one of those shortly before it does.
     pub fn longest_shared(&self) -> usize {
         self.0.header.longest_shared as usize
@@ -473,8 +510,11 @@ impl RecordSpool {
         })
     }
 
-    /// The numbers that a record brought along; none where it has no features.
-    pub fn features(&self, record: usize) -> Result<Vec<f32>, ResultsError> {
+    /// The numbers that a record brought along; none where it has no features. Of pictures they are with the first record that has them.
+    pub fn features(&self, mut record: usize) -> Result<Vec<f32>, ResultsError> {
+        while self.0.header.same && self.0.shared[record] > 0 {
+            record -= self.0.shared[record] as usize;
+        }
         let starts = &self.0.feature_starts;
         let (Some(&start), Some(&end)) = (starts.get(record), starts.get(record + 1)) else {
             return Ok(Vec::new());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sli_spec::{ModelSpec, Place, RowRule};
 
-use super::beginnings::{Beginnings, WINDOW};
+use super::beginnings::{Beginnings, SameRows, WINDOW};
 use super::hashed::{BUFFER, HashedFile};
 use super::ids::{LONGEST_ID, REPEATED, SeenIds, shortened};
 use super::layout::{
@@ -45,6 +45,8 @@ pub struct RecordSpoolWriter {
     pub(super) shard: Option<Shard>,
     pub(super) copies: u64,
     pub(super) beginnings: Beginnings,
+    /// Of pictures, which are the same or not, in the place of beginnings.
+    pub(super) same: Option<SameRows>,
     /// None: they were looked at with the first sequence.
     pub(super) ids: Option<SeenIds>,
     pub(super) decoder: Option<Box<RecordSpoolWriter>>,
@@ -97,6 +99,7 @@ impl RecordSpoolWriter {
             shard: None,
             copies: 1,
             beginnings: Beginnings::default(),
+            same: None,
             ids: Some(SeenIds::default()),
             decoder: None,
             pictures: None,
@@ -126,6 +129,7 @@ impl RecordSpoolWriter {
         let (theirs, own): (Vec<_>, Vec<_>) = rules.partition(of_pictures);
         let mut pictures = Self::create_on(&self.disk, &self.folder.join(PICTURES))?;
         pictures.ids = None;
+        pictures.same = Some(SameRows::default());
         self.pictures = Some(Box::new(pictures.with_rows(theirs.into_iter())?));
         self.with_rows(own.into_iter())
     }
@@ -235,7 +239,10 @@ impl RecordSpoolWriter {
             inputs.write_zeros((length * self.input_columns) as u64 * 4)?;
         }
         let [tokens, types, ids, index, _, _, labels, features, _] = &mut self.files;
-        if let Some(values) = &record.features {
+        let same = self.same.as_mut();
+        let same = same.map(|same| same.of(record, self.records));
+        // What an earlier record has is not written again.
+        if let Some(values) = record.features.as_ref().filter(|_| same.unwrap_or(0) == 0) {
             notes = [notes[0] | HAS_FEATURES, values.len() as u32, 0];
             features.write_u32s(bytemuck::cast_slice(values))?;
         }
@@ -266,11 +273,14 @@ impl RecordSpoolWriter {
         } else {
             0
         };
-        let shared = self.beginnings.of(record.nodes());
+        let shared = match same {
+            Some(before) => before,
+            None => self.beginnings.of(record.nodes()) as u32,
+        };
         index.write_u32s(&[
             length as u32 | flag,
             record.id.len() as u32,
-            shared as u32,
+            shared,
             record.row as u32,
             (record.row >> 32) as u32,
             notes[0],
@@ -364,8 +374,12 @@ impl RecordSpoolWriter {
     pub fn bytes_in_memory(&self) -> usize {
         let ids = self.ids.as_ref().map_or(0, SeenIds::bytes_in_memory);
         let others = self.decoder.iter().chain(&self.pictures);
+        let compared = match self.same {
+            Some(_) => SameRows::BYTES,
+            None => 2 * WINDOW * size_of::<Node>(),
+        };
         ids + FILES.len() * BUFFER
-            + 2 * WINDOW * size_of::<Node>()
+            + compared
             + others.map(|other| other.bytes_in_memory()).sum::<usize>()
             + self
                 .rows
@@ -417,6 +431,7 @@ impl RecordSpoolWriter {
             annotated: self.annotated > 0,
             needed: self.needed,
             files: all(files)?,
+            same: self.same.is_some(),
             input_columns: self.input_columns as u64,
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
             pictures: pictures.as_ref().map(RecordSpool::content_hash),

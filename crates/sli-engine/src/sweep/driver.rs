@@ -57,6 +57,7 @@ mod tests {
     use crate::open_options::OpenOptions;
     use crate::portion::Portion;
     use crate::records::{Record, RecordSpoolWriter};
+    use crate::shared::Shared;
 
     #[test]
     fn every_record_passes_once_whatever_was_done_before() {
@@ -74,7 +75,7 @@ mod tests {
         }
         let records = writer.finish().unwrap();
         let scoring = || Scoring {
-            division: Division::new(&model.spec, &records, false),
+            division: Division::new(&model.spec, &records, Shared::default()),
             records: records.len(),
             rows: 4,
         };

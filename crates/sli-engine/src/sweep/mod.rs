@@ -56,7 +56,7 @@ pub fn run(
     };
     let settings = &layout(settings, &folder, observer);
     let plan = plan::plan(model, records, settings)?;
-    let division = Division::new(&model.spec, records, plan.shared_tokens > 0);
+    let division = Division::new(&model.spec, records, plan.shared());
     let division = division.cut(plan.cut_tokens);
     if let Some(current) = &folder.progress().current {
         let most = plan.super_batch_tokens.max(division.longest_piece());

@@ -96,7 +96,7 @@ impl Parts {
         self.put_away()?;
         let spec = &context.model.spec;
         let stack = &spec.stacks[self.stack];
-        let shared = context.plan.shared_tokens;
+        let shared = context.plan.shared();
         let place = (spec, self.stack);
         let batch = Batch::read(place, context.records, &self.portions[part], shared)?;
         let mut slots = Slots::new(batch.rows(), stack, self.compares);

@@ -30,7 +30,7 @@ class RunFlags(TypedDict, total=False):
     hidden_dtype: Literal["f32", "bf16", "f16"]
     """Element type of stored hidden states."""
     no_share: bool
-    """Do not share the work on beginnings that records have in common."""
+    """Do not share the work on beginnings and pictures that records have in common."""
     prompt: Union[str, int, float]
     """Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     config_sentence_transformers.json; '' is none [default: the one that the file names, if any]."""
@@ -78,7 +78,7 @@ class BatchFlags(TypedDict, total=False):
     fresh: bool
     """Replace the answers that are there, and discard what an earlier, different batch left."""
     no_share: bool
-    """Do not share the work on beginnings that records have in common."""
+    """Do not share the work on beginnings and pictures that records have in common."""
     prompt: Union[str, int, float]
     """Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     config_sentence_transformers.json; '' is none [default: the one that the file names, if any]."""
@@ -116,7 +116,7 @@ class DiffFlags(TypedDict, total=False):
     fresh: bool
     """Discard what an earlier, different or damaged comparison left in the folder and start over."""
     no_share: bool
-    """Do not share the work on beginnings that records have in common."""
+    """Do not share the work on beginnings and pictures that records have in common."""
     prompt: Union[str, int, float]
     """Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     config_sentence_transformers.json; '' is none [default: the one that the file names, if any]."""

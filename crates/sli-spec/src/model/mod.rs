@@ -164,6 +164,13 @@ pub enum Sequence {
     Rows(RowRule),
 }
 
+impl Sequence {
+    /// Whether its rows follow from the record's pictures alone.
+    pub fn is_of_pictures(self) -> bool {
+        matches!(self, Self::Pictures | Self::Rows(RowRule::Pictures(_)))
+    }
+}
+
 /// What a decoder behind an encoder gets of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DecoderInput {

@@ -55,7 +55,7 @@ pub struct MeansArgs {
     /// Whether activations may go to disk between layers
     #[arg(long, value_enum, default_value_t = SpillArg::Auto)]
     pub spill: SpillArg,
-    /// Do not share the work on beginnings that records have in common
+    /// Do not share the work on beginnings and pictures that records have in common
     #[arg(long)]
     pub no_share: bool,
     /// What of it may be unknown.

@@ -123,11 +123,15 @@ fn describe(job: &Job, planned: &Planned, to_fetch: Option<u64>) -> String {
 
 /// What is computed once for several records.
 fn shares(plan: &Plan) -> String {
-    match plan.not_shared {
-        Some(reason) => format!("no common beginnings: {reason}"),
-        None => format!(
-            "common beginnings: {} tokens run, at most",
-            count(plan.rows)
-        ),
+    let run = count(plan.rows);
+    match (plan.shared_pictures, plan.not_shared) {
+        (false, Some(reason)) => format!("no common beginnings: {reason}"),
+        (false, None) => format!("common beginnings: {run} tokens run, at most"),
+        (true, Some(reason)) => {
+            format!("equal pictures: {run} tokens run, at most; no common beginnings: {reason}")
+        }
+        (true, None) => {
+            format!("equal pictures and common beginnings: {run} tokens run, at most")
+        }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sli_pictures::{Files, Processor, Values};
 use sli_testing::{Golden, Stored};
 
+use crate::end_to_end::results;
 use crate::exactness::read_parquet;
 use crate::parquet::{lists, parquet};
 use crate::place::Place;
@@ -283,6 +284,42 @@ fn texts_with_pictures_as_in_transformers() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn a_picture_behind_several_questions_runs_once() {
+    for (name, placeholder) in [("llava", "<image>"), ("qwen2_5_vl", "<|image_pad|>")] {
+        let place = recorded(name);
+        let (mut lines, pictures) = (String::new(), ["0.png", "1.png", "2.jpg"]);
+        for question in ["what is this ?", "what is the other one", "a cat"] {
+            for (row, picture) in pictures.iter().enumerate() {
+                let text = format!("look at {placeholder} {question}");
+                let picture = format!("pictures/{picture}");
+                let id = format!("{row} {question}");
+                lines += &json!({"id": id, "text": text, "images": [picture]}).to_string();
+                lines += "\n";
+            }
+        }
+        place.write("in.jsonl", lines);
+        let plan = place.sli(&["plan", "model", "--input", "in.jsonl"]);
+        let said = plan.success().stdout;
+        assert!(
+            said.contains("equal pictures and common beginnings: "),
+            "{said}"
+        );
+        let run = |out: &str, more: &[&str]| {
+            let run = command("in.jsonl", out, "scores");
+            let also = ["--take", "hidden", "--take", "profile", "--json"];
+            let outcome = place.sli(&[&run[..], &also, more].concat()).success();
+            serde_json::from_str::<Value>(&outcome.stdout).unwrap()
+        };
+        let (once, alone) = (run("once", &[]), run("alone", &["--no-share"]));
+        assert_eq!(once["token_layers_alone"], alone["token_layers"]);
+        let layers = |json: &Value| json["token_layers"].as_u64().unwrap();
+        assert!(2 * layers(&once) < layers(&alone), "{once} {alone}");
+        let files = |out: &str| results(&place.path(out));
+        assert!(files("once") == files("alone"), "{name}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Stack, TypeRule};
+use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Sequence, Stack, TypeRule};
 
 use super::{Batch, BatchRecord, Coordinates, Inputs, Piece};
 use crate::error::EngineError;
@@ -10,18 +10,19 @@ use crate::exec::sources::Sources;
 use crate::portion::Portion;
 use crate::prefix::{self, PrefixTree, TreeBranch};
 use crate::records::{NO_LABEL, Record, RecordSpool};
+use crate::shared::Shared;
 
 /// Tokens of records that are read at a time.
 const READ_TOKENS: u64 = 1 << 16;
 
 impl Batch {
     /// Packs the rows of a portion for a stack of a model and computes the rotations of all their positions.
-    /// `shared`: tokens that a record may have in common with others, at most.
+    /// `shared`: what its records have in common and is there once.
     pub fn read(
         (spec, stack): (&ModelSpec, usize),
         all: &RecordSpool,
         portion: &Portion,
-        shared: usize,
+        shared: Shared,
     ) -> Result<Self, EngineError> {
         let stack = &spec.stacks[stack];
         let records = all.of(stack.sequence);
@@ -36,23 +37,32 @@ impl Batch {
             };
             return Ok(Self::of_piece(stack, part, range.start, piece.clone()));
         }
-        let mut builder = BatchBuilder::new(shared);
+        let owners = if shared.pictures {
+            all.owners_of_pictures(range.clone())
+        } else {
+            (0..range.len()).collect()
+        };
+        // Rows of pictures see each other.
+        let beginnings = match stack.sequence {
+            Sequence::Record => shared.tokens,
+            _ => 0,
+        };
+        let mut builder = BatchBuilder::new(beginnings);
         let mut next = range.start;
         while next < range.end {
             let limit = records.token_start(next) + READ_TOKENS;
             let full = |&end: &usize| records.token_start(end + 1) > limit;
             let end = (next + 1..range.end).find(full).unwrap_or(range.end);
             for record in records.read(next..end)? {
-                builder.push(stack, record)?;
+                let owner = owners[builder.records.len()];
+                builder.push(stack, record, owner)?;
             }
             next = end;
         }
         let first = range.start;
-        let sources = Sources::of(spec, stack, all, range)?;
-        Ok(Self {
-            sources,
-            ..builder.finish(stack, first)
-        })
+        let (batch, of_branches) = builder.finish(stack, first);
+        let sources = Sources::of((spec, stack), all, range, (&owners, &of_branches))?;
+        Ok(Self { sources, ..batch })
     }
 
     /// The rows `rows` of a record, counting those in front of its tokens.
@@ -72,6 +82,7 @@ impl Batch {
         let mut batch = Self {
             first_record: index,
             records: vec![BatchRecord {
+                is_repeated: false,
                 id: record.id,
                 row: record.row,
                 tokens: rows.end.saturating_sub(lead) - first,
@@ -109,28 +120,24 @@ impl Batch {
 }
 
 impl Inputs {
-    /// Those of a record whose first row is `lead`, or what stands for them where it has none.
-    fn push(&mut self, stack: &Stack, record: &Record) {
+    /// Those of the rows of a record from `first` on, or what stands for them where it has none.
+    fn push(&mut self, stack: &Stack, record: &Record, first: usize) {
+        let tokens = record.tokens.len();
         let Some(embedding) = stack.input.embedding() else {
             // Places of patches, or the rows that others are made of.
             if let Some(numbers) = &record.inputs {
-                self.columns = numbers.len() / record.tokens.len().max(1);
-                self.values.extend(numbers);
+                self.columns = numbers.len() / tokens.max(1);
+                self.values.extend(&numbers[first * self.columns..]);
             }
             return;
         };
         self.columns = embedding.input_columns();
-        let given = record.inputs.iter().flatten();
-        let tokens = record.tokens.len();
-        if record
-            .inputs
-            .as_ref()
-            .is_some_and(|given| given.len() == tokens * self.columns)
-        {
-            self.values.extend(given);
+        let given = record.inputs.as_ref();
+        if let Some(given) = given.filter(|given| given.len() == tokens * self.columns) {
+            self.values.extend(&given[first * self.columns..]);
             return;
         }
-        for position in 0..tokens {
+        for position in first..tokens {
             for input in &embedding.inputs {
                 let value = input.otherwise(position);
                 self.values
@@ -152,6 +159,8 @@ struct BatchBuilder {
     positions: Vec<u32>,
     position_ids: Vec<u32>,
     blocks: Vec<Option<Blocks>>,
+    /// Of every branch the record that it was made for.
+    of_branches: Vec<usize>,
 }
 
 impl BatchBuilder {
@@ -167,11 +176,25 @@ impl BatchBuilder {
             positions: Vec::new(),
             position_ids: Vec::new(),
             blocks: Vec::new(),
+            of_branches: Vec::new(),
         }
     }
 
-    fn push(&mut self, stack: &Stack, mut record: Record) -> Result<(), EngineError> {
-        let tokens = record.tokens.len();
+    /// `owner`: the first record that has the same pictures, by its place among these.
+    fn push(&mut self, stack: &Stack, mut record: Record, owner: usize) -> Result<(), EngineError> {
+        let (tokens, offset) = (record.tokens.len(), self.records.len());
+        if stack.sequence.is_of_pictures() && owner < offset {
+            self.records.push(BatchRecord {
+                id: record.id,
+                row: record.row,
+                tokens,
+                first: 0,
+                length: tokens,
+                is_repeated: true,
+                lasts: self.records[owner].lasts.clone(),
+            });
+            return Ok(());
+        }
         lead_in(stack, &mut record);
         let blocks = stack
             .positions
@@ -181,7 +204,14 @@ impl BatchBuilder {
                 problem,
             })?;
         let length = record.tokens.len();
-        let nodes = record.nodes();
+        let mut nodes = record.nodes();
+        let embedding = stack.input.embedding();
+        if let Some(scattered) = embedding.and_then(|own| own.scattered) {
+            let mut seen = nodes.iter_mut();
+            while let Some(node) = seen.find(|node| node.token == scattered.token) {
+                node.pictures = owner as u32 + 1;
+            }
+        }
         let ids = position_ids(stack.positions, &record.tokens);
         let (mut lasts, mut all_shared) = (Vec::new(), 0);
         for part in parts_of(stack, &record) {
@@ -193,13 +223,14 @@ impl BatchBuilder {
             self.position_ids.extend(&ids[first..part.end]);
             if inserted.shared < own.len() {
                 self.blocks.push(blocks);
+                self.of_branches.push(offset);
             }
             lasts.extend(inserted.last);
             all_shared = inserted.shared;
         }
         self.typed |= record.token_types.is_some();
-        // They come with stacks whose records share no rows, and that have no prompt.
-        self.inputs.push(stack, &record);
+        // They come with stacks that have no prompt.
+        self.inputs.push(stack, &record, all_shared);
         // Labels come with stacks whose records share no rows, and that have no prompt.
         match &record.labels {
             Some(labels) => self.labels.extend(labels),
@@ -212,22 +243,25 @@ impl BatchBuilder {
             tokens,
             first: 0,
             length: tokens,
+            is_repeated: false,
             lasts,
         });
         Ok(())
     }
 
-    fn finish(self, stack: &Stack, first_record: usize) -> Batch {
+    /// The batch, and of every branch of it the record that it was made for, by its place in the batch.
+    fn finish(self, stack: &Stack, first_record: usize) -> (Batch, Vec<usize>) {
         let Self {
             tree,
             typed,
-            inputs,
+            inputs: Inputs { values, columns },
             labels,
             labelled,
             mut records,
             positions,
             position_ids,
             blocks,
+            of_branches,
             ..
         } = self;
         let (nodes, branches, map) = tree.depth_first();
@@ -239,15 +273,18 @@ impl BatchBuilder {
         let mut batch = Batch {
             first_record,
             records,
-            tokens: nodes.iter().map(|node| node.0).collect(),
-            token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
-            inputs,
+            tokens: nodes.iter().map(|node| node.token).collect(),
+            token_types: typed.then(|| nodes.iter().map(|node| node.kind).collect()),
+            inputs: Inputs {
+                values: map.moved(values, columns),
+                columns,
+            },
             coordinates: Coordinates::of(stack),
-            labels: labelled.then(|| map.moved(labels)),
-            positions: map.moved(positions),
-            position_ids: map.moved(position_ids),
+            labels: labelled.then(|| map.moved(labels, 1)),
+            positions: map.moved(positions, 1),
+            position_ids: map.moved(position_ids, 1),
             lead: stack.prompt.len(),
-            blocks,
+            blocks: map.branches(blocks),
             forks: prefix::forks(&branches),
             branches,
             ropes: Vec::new(),
@@ -255,7 +292,7 @@ impl BatchBuilder {
             sources: Sources::default(),
         };
         batch.make_ropes(stack);
-        batch
+        (batch, map.branches(of_branches))
     }
 }
 

@@ -212,9 +212,13 @@ impl Batch {
         let mut segments = Segments::default();
         for index in chunk.branches.clone() {
             let (queries, keys) = (self.branch(index), self.sources.of_branch(stack, index));
+            let keys = match keys.len() {
+                0 => 0..0,
+                _ => keys.start - first..keys.end - first,
+            };
             segments.own.push(Segment {
                 q: queries.start - chunk.rows.start..queries.end - chunk.rows.start,
-                k: keys.start - first..keys.end - first,
+                k: keys,
                 q_start: 0,
                 prefix: 0,
             });

@@ -130,6 +130,8 @@ pub(crate) struct BatchRecord {
     pub first: usize,
     /// Tokens of the whole record.
     pub length: usize,
+    /// Whether its pictures are those of an earlier record, whose rows it has.
+    pub is_repeated: bool,
     /// The row of its last token, where it has any; of pictures the last of each view.
     lasts: Vec<usize>,
 }
@@ -162,7 +164,7 @@ impl Batch {
     }
 
     /// The rows of a chunk whose token is `token`, each with the row of an earlier stack that stands for it: of every record
-    /// as many as it has there.
+    /// as many as it has there, in their order.
     pub fn rows_of_token(
         &self,
         chunk: &Chunk,
@@ -171,15 +173,19 @@ impl Batch {
         let mut pairs = Vec::new();
         for (branch, rows) in chunk.branch_numbers().zip(self.branches_of(chunk)) {
             let sources = self.source_of(stack, branch);
-            let targets: Vec<usize> = rows.filter(|&row| self.tokens[row] == token).collect();
-            if targets.len() != sources.len() {
+            let stands = |row: &usize| self.tokens[*row] == token;
+            let parent = self.branches[branch].parent;
+            let before = prefix::path(&self.branches, parent);
+            let before = before.into_iter().flatten().filter(stands).count();
+            let targets: Vec<usize> = rows.filter(stands).collect();
+            if before + targets.len() > sources.len() {
                 return Err(EngineError::Internal(format!(
                     "{} rows for {} places of token {token}",
                     sources.len(),
-                    targets.len()
+                    before + targets.len()
                 )));
             }
-            pairs.extend(targets.into_iter().zip(sources));
+            pairs.extend(targets.into_iter().zip(sources.skip(before)));
         }
         Ok(pairs)
     }

@@ -1,0 +1,40 @@
+//! Pictures of goldens.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read or write its files has failed"
+)]
+
+use sli_engine::Model;
+use sli_engine::records::Record;
+use sli_spec::{Place, PreparedPictures};
+use sli_testing::GoldenRecord;
+
+/// Positions of the tokens of a record with pictures, where the model has such.
+pub fn positions_of(own: &Record, pictures: &Record, model: &Model) -> Option<Vec<u32>> {
+    let places = Place::all(pictures.inputs.as_deref()?);
+    let positions = model.spec.positions_beside(&own.tokens, &places)?;
+    Some(positions.into_flattened())
+}
+
+/// The patches of the pictures of a record.
+pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
+    let stack = &model.spec.stacks[model.spec.picture_stack()?];
+    let pictures = stack.input.pictures()?;
+    let given = record.pictures.clone()?;
+    let given = PreparedPictures {
+        pixels: (given.shape, given.values.into()),
+        grids: given.grids,
+        sizes: given.sizes,
+        shown: given.shown,
+        merges: given.merges,
+        has_padding: false,
+    };
+    let (places, patches) = pictures.unfold(&given).unwrap();
+    Some(Record {
+        id: record.id.clone(),
+        tokens: vec![0; places.len()],
+        inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),
+        features: Some(patches),
+        ..Record::default()
+    })
+}
