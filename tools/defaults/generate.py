@@ -51,6 +51,8 @@ EXAMPLES = {
     "paddleocr_vl": {"text_config": {"model_type": "paddleocr_vl_text"}, "vision_config": {"model_type": "paddleocr_vl_vision"}},
     "qianfan_ocr": {"text_config": {"model_type": "qwen3"}, "vision_config": {"model_type": "qianfan_ocr_vision"}},
     "video_llama_3": {"text_config": {"model_type": "qwen2"}, "vision_config": {"model_type": "video_llama_3_vision"}},
+    "gemma4": {"text_config": {"model_type": "gemma4_text"}, "vision_config": {"model_type": "gemma4_vision"}},
+    "gemma4_unified": {"text_config": {"model_type": "gemma4_unified_text"}, "vision_config": {"model_type": "gemma4_unified_vision"}},
     "qwen3_vl_moe": {"text_config": {"model_type": "qwen3_vl_moe_text"}, "vision_config": {"model_type": "qwen3_vl_moe_vision", "out_hidden_size": 2048}},
     "qwen3_5": {"text_config": {"model_type": "qwen3_5_text"}, "vision_config": {"model_type": "qwen3_5_vision", "out_hidden_size": 4096}},
     "qwen3_5_moe": {"text_config": {"model_type": "qwen3_5_moe_text"}, "vision_config": {"model_type": "qwen3_5_moe_vision", "out_hidden_size": 2048}},

@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes"}
+PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -392,6 +392,9 @@ def run(model, inputs, variant):
             if name == "decoder":
                 continue
             part.shown = inputs["pixel_attention_mask"].flatten().bool()
+    if "image_position_ids" in inputs:
+        if "vision" in capture.stacks:
+            capture.stacks["vision"].shown = (inputs["image_position_ids"] != -1).all(-1).flatten()
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
     given = {name: tensor if name in PICTURES else tensor[None] for name, tensor in inputs.items()}
     ends = {}
@@ -402,7 +405,7 @@ def run(model, inputs, variant):
         given["encoder_outputs"] = modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=end, pooler_output=end)
     if model.config.model_type in MASKED:  # a processor's mask of all ones, without which the class has no windows
         given["attention_mask"] = torch.ones(given["input_values"].shape, dtype=torch.int64)
-    if "mm_token_type_ids" in accepted and "input_ids" in given and "image_grid_thw" in given:  # as the processor makes them
+    if "mm_token_type_ids" in accepted and "input_ids" in given and ("image_grid_thw" in given or "image_position_ids" in given):  # as the processor makes them
         given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
     if model.config.model_type == "gemma3" and "pixel_values" in given:
         given["token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()

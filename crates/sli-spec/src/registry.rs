@@ -106,6 +106,9 @@ fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
     composite::encoder_decoder(config, part)
 }
 
+/// What is run of models that also hear and see films.
+const SOUNDLESS: &str = "texts and pictures, without sound and films";
+
 /// What is run of models behind encoders of sound and of pictures.
 const GIVEN: &str = "the decoder, behind an encoder's end that the record brings along";
 
@@ -187,6 +190,16 @@ const FAMILIES: &[&[ModelType]] = &[
         row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
         row("fuyu", |config| vision::fuyu(config, part)),
         row("gemma3", |config| vision::gemma3(config, part)),
+        limited(
+            row("gemma4", |config| vision::gemma4(config, part)),
+            SOUNDLESS,
+        ),
+        limited(
+            row("gemma4_unified", |config| {
+                vision::gemma4_unified(config, part)
+            }),
+            SOUNDLESS,
+        ),
         row("glm46v", |config| vision::glm4v(config, part)),
         row("glm4v", |config| vision::glm4v(config, part)),
         row("glm4v_moe", |config| vision::glm4v_moe(config, part)),
@@ -194,6 +207,9 @@ const FAMILIES: &[&[ModelType]] = &[
         row("glmga", |config| vision::glm4v(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
         row("internvl", |config| vision::internvl(config, part)),
+        row("internvl_chat", |config| {
+            vision::internvl_chat(config, part)
+        }),
         limited(
             row("janus", |config| vision::janus(config, part)),
             "reading pictures, not drawing them",

@@ -109,6 +109,8 @@ pub struct GoldenPictures {
     pub shown: Vec<u32>,
     /// Rows and columns of blocks of each that become one row; none where the model reads no such.
     pub merges: Vec<u32>,
+    /// Column and row of every patch, of padding -1; none where the model reads no such.
+    pub places: Vec<[i64; 2]>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -497,6 +499,11 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
         sizes: sizes.as_chunks().0.to_vec(),
         shown,
         merges,
+        places: signed(expected, &format!("{id}.image_position_ids"))
+            .unwrap_or_default()
+            .as_chunks()
+            .0
+            .to_vec(),
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),
     })
@@ -579,12 +586,20 @@ fn floats(file: &SafeTensors<'_>, name: &str) -> Option<Vec<f32>> {
 }
 
 fn integers(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<u32>> {
-    let tensor = tensors.tensor(name).ok()?;
+    let numbers = signed(tensors, name)?.into_iter();
     Some(
-        tensor
-            .data()
-            .chunks_exact(8)
-            .map(|bytes| u32::try_from(i64::from_le_bytes(bytes.try_into().unwrap())).unwrap())
+        numbers
+            .map(|number| u32::try_from(number).unwrap())
+            .collect(),
+    )
+}
+
+fn signed(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<i64>> {
+    let tensor = tensors.tensor(name).ok()?;
+    let numbers = tensor.data().chunks_exact(8);
+    Some(
+        numbers
+            .map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()))
             .collect(),
     )
 }

@@ -89,6 +89,16 @@ impl<'a> PictureRules<'a> {
             let merges = numbers::<1>(tensors, (given, name), raw, "rows and columns of a block")?;
             prepared.merges = merges.into_iter().flatten().collect();
         }
+        if let Some(name) = layout.places() {
+            let Some(places) = tensors.signed_numbers(given, name, raw)? else {
+                return refused(
+                    raw,
+                    &format!("{} has no tensor `{}`", given.source(), given.name(name)),
+                    "the model's processor makes it beside the pictures",
+                );
+            };
+            prepared.places = places.as_chunks().0.to_vec();
+        }
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
         }

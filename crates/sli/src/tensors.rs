@@ -94,13 +94,39 @@ impl TensorReader {
         }
     }
 
-    /// Whole numbers of a record's file, `tensor_prefix` in front of the name; `None`: they are not there.
+    /// Whole numbers from 0 on of a record's file, `tensor_prefix` in front of the name; `None`: they are not there.
     pub fn whole_numbers(
         &mut self,
         tensors: &Tensors,
         name: &str,
         record: &RawRecord,
     ) -> Result<Option<Vec<u32>>, InputError> {
+        let Some(numbers) = self.signed_numbers(tensors, name, record)? else {
+            return Ok(None);
+        };
+        let numbers = numbers.into_iter().map(u32::try_from);
+        match numbers.collect::<Result<_, _>>() {
+            Ok(numbers) => Ok(Some(numbers)),
+            Err(_) => {
+                let problem = format!(
+                    "record `{}`: `{}` of {} has a number below 0 or beyond 2^32",
+                    record.id,
+                    tensors.name(name),
+                    tensors.source()
+                );
+                let hint = "prepare it as the model's processor does";
+                Err(InputError::record(&record.place, problem).with_hint(hint))
+            }
+        }
+    }
+
+    /// The same of any sign.
+    pub fn signed_numbers(
+        &mut self,
+        tensors: &Tensors,
+        name: &str,
+        record: &RawRecord,
+    ) -> Result<Option<Vec<i64>>, InputError> {
         let found = match self.find(tensors, name, record)? {
             None
             | Some(Found::Made(Tensor {
@@ -110,10 +136,7 @@ impl TensorReader {
             Some(Found::Made(Tensor {
                 values: Values::I64(numbers),
                 ..
-            })) => {
-                let numbers = numbers.iter().map(|&number| u32::try_from(number).ok());
-                return Ok(numbers.collect());
-            }
+            })) => return Ok(Some(numbers.clone())),
             Some(Found::Stored(found)) => found,
         };
         let size = match found.info().dtype {
@@ -126,27 +149,18 @@ impl TensorReader {
         };
         let bytes = found.info().bytes;
         if bytes > WHOLE_BYTES {
-            let hint = "it has two or three numbers for a picture";
+            let hint = "it has a few numbers for a picture, or for a patch of one";
             return found.refused(&format!(" has {bytes} bytes"), hint);
         }
         let mut all = vec![0; bytes as usize];
         found.read(0, &mut all)?;
         let number = |bytes: &[u8]| {
-            let mut padded = [0; 8];
+            let is_negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
+            let mut padded = [if is_negative { 0xff } else { 0 }; 8];
             padded[..size].copy_from_slice(bytes);
-            if size == 4 && bytes[3] & 0x80 != 0 {
-                return None;
-            }
-            u32::try_from(i64::from_le_bytes(padded)).ok()
+            i64::from_le_bytes(padded)
         };
-        let numbers: Option<Vec<u32>> = all.chunks_exact(size).map(number).collect();
-        match numbers {
-            Some(numbers) => Ok(Some(numbers)),
-            None => found.refused(
-                " has a number below 0 or beyond 2^32",
-                "prepare it as the model's processor does",
-            ),
-        }
+        Ok(Some(all.chunks_exact(size).map(number).collect()))
     }
 
     /// Whether whole numbers or flags of a record's file have any that are 0, `tensor_prefix` in front of the name; those

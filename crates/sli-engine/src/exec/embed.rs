@@ -207,11 +207,18 @@ impl BoundLayer<'_> {
         else {
             return Ok(());
         };
+        // Tokens of pictures may have the row of another one.
+        let shared = embedding.scattered;
+        let shared = shared.and_then(|own| Some((own.token, own.inputs_of?)));
         let ids: Vec<u32> = batch
             .tokens
             .iter()
+            .map(|&id| match shared {
+                Some((token, other)) if id == token => other,
+                _ => id,
+            })
             // Where a token needs a row of its own, the dataset was checked for it.
-            .map(|&id| if (id as usize) < rule.rows { id } else { 0 })
+            .map(|id| if (id as usize) < rule.rows { id } else { 0 })
             .collect();
         match rule.table {
             Some(table) => self.gather(table, &ids, inputs, false)?,

@@ -30,7 +30,8 @@ pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
         }
         None => 0,
     };
-    2 * longest * patch + longest.min(PATCHES) * width + table
+    let normed = pictures.input_norm.as_ref().map_or(0, |_| patch);
+    2 * longest * patch + longest.min(PATCHES) * (width + normed) + table
 }
 
 impl BoundLayer<'_> {
@@ -77,6 +78,16 @@ impl BoundLayer<'_> {
         if let Some(table) = &pictures.positions {
             self.add_places(table, pictures, batch, hidden)?;
         }
+        if let Some(axes) = &pictures.axes {
+            let places = (0..batch.rows()).map(|row| batch.place(row));
+            let places = places.collect::<Result<Vec<_>, _>>()?;
+            let columns = places.iter().map(|place| (axes.columns, place.column));
+            let rows = places.iter().map(|place| (axes.rows, place.row));
+            let of = |([first, step], at): ([usize; 2], u32)| (first + step * at as usize) as u32;
+            for ids in [columns.map(of).collect::<Vec<_>>(), rows.map(of).collect()] {
+                self.gather(axes.weight, &ids, hidden, true)?;
+            }
+        }
         match &pictures.norm {
             Some(norm) => self.norm_in_place(norm, hidden.view_mut()),
             None => Ok(()),
@@ -90,11 +101,17 @@ impl BoundLayer<'_> {
         targets: &[usize],
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
-        let mut out = Mat::default();
+        let (mut out, mut normed) = (Mat::default(), Mat::default());
         for start in (0..values.rows()).step_by(PATCHES) {
             let rows = start..values.rows().min(start + PATCHES);
             out.reset(rows.len(), pictures.width());
-            let own = values.rows_view(rows.clone());
+            let mut own = values.rows_view(rows.clone());
+            if let Some(norm) = &pictures.input_norm {
+                normed.reset(rows.len(), values.cols());
+                self.kernels.copy(own, normed.view_mut());
+                self.norm_in_place(norm, normed.view_mut())?;
+                own = normed.view();
+            }
             self.linear(own, &pictures.projection, out.view_mut())?;
             if let Some(norm) = &pictures.patch_norm {
                 self.norm_in_place(norm, out.view_mut())?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, Joining, PictureRows, Resampled, Resampling};
+use sli_spec::{Halving, Joining, PictureRows, Resampled, Resampling, Standard};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
@@ -44,7 +44,7 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
 fn sides(joining: Joining, parts: usize) -> usize {
     match joining {
         Joining::Beside | Joining::EachNormed | Joining::ByTurns => parts,
-        Joining::Mean => 1,
+        Joining::Mean | Joining::Mixed => 1,
     }
 }
 
@@ -66,6 +66,7 @@ impl BoundLayer<'_> {
             parts,
             joining,
             vector: _,
+            standard: _,
         } = input.rule
         {
             let of = (stack, columns, parts, joining);
@@ -107,6 +108,18 @@ impl BoundLayer<'_> {
         let records = batch.branches_of(&batch.whole());
         let mut gathered = Mat::default();
         let vector = self.owned(input.vector())?;
+        let standard = match input.standard() {
+            None => None,
+            Some(Standard {
+                scale,
+                bias,
+                factor,
+            }) => {
+                let [bias, factor] = [self.owned(Some(bias))?, self.owned(Some(factor))?];
+                bias.zip(factor)
+                    .map(|(bias, factor)| (scale as f32, bias, factor))
+            }
+        };
         for (branch, own) in records.into_iter().enumerate() {
             let source = batch.source_of(stack, branch);
             let end = end_of(ends, stack)?.rows_view(source);
@@ -125,6 +138,18 @@ impl BoundLayer<'_> {
                     let joined = gathered.row_mut(place);
                     match joining {
                         Joining::Mean => average(sources.map(|&source| of(source)), joined)?,
+                        Joining::Mixed => {
+                            let (rows, shares) = batch.inputs.of(row).split_at(parts / 2);
+                            joined.fill(0.0);
+                            for (&source, &share) in rows.iter().zip(shares) {
+                                if source == PictureRows::NONE {
+                                    continue;
+                                }
+                                let share = f32::from_bits(share);
+                                let pairs = joined.iter_mut().zip(of(source)?);
+                                pairs.for_each(|(sum, value)| *sum += share * value);
+                            }
+                        }
                         Joining::ByTurns => {
                             for (first, &source) in sources.enumerate() {
                                 let targets = joined.iter_mut().skip(first).step_by(parts);
@@ -144,6 +169,11 @@ impl BoundLayer<'_> {
                         }
                     }
                 }
+                if let Some(standard) = &standard {
+                    for row in 0..gathered.rows() {
+                        standardise(standard, gathered.row_mut(row));
+                    }
+                }
                 if let Some(norm) = &input.norm {
                     let each = if joining == Joining::EachNormed {
                         parts
@@ -161,7 +191,8 @@ impl BoundLayer<'_> {
                 self.kernels
                     .copy(x.view(), hidden.rows_view_mut(rows.clone()));
                 if let Some(vector) = &vector {
-                    let is_none = |row: &usize| batch.inputs.of(*row) == [PictureRows::NONE];
+                    let is_none =
+                        |row: &usize| batch.inputs.of(*row).first() == Some(&PictureRows::NONE);
                     for row in rows.filter(is_none) {
                         hidden.row_mut(row).copy_from_slice(vector);
                     }
@@ -243,6 +274,14 @@ impl BoundLayer<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// `(scale * x - bias) * factor`, feature by feature.
+fn standardise((scale, bias, factor): &(f32, Vec<f32>, Vec<f32>), row: &mut [f32]) {
+    let of = bias.iter().zip(factor);
+    for (value, (bias, factor)) in row.iter_mut().zip(of) {
+        *value = (scale * *value - bias) * factor;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rotations of queries and keys.
 
 use sli_kernels::{MatMut, MatRef, RotaryShape, RotaryStyle};
-use sli_spec::rope::Rope;
+use sli_spec::rope::{Pairs, PositionAxis, Rope};
 
 use crate::exec::{BoundLayer, Rows};
 
@@ -35,7 +35,22 @@ pub(crate) fn rotate(
     // A pass may leave queries or keys out.
     if let Some((cos, sin)) = turns(rope, rows).filter(|_| x.rows() > 0) {
         let shape = rotary_shape(rope, span);
-        layer.kernels.rotary_rows(shape, cos, sin, x);
+        if rope.axis != PositionAxis::Coordinates(Pairs::ColumnsApart) {
+            layer.kernels.rotary_rows(shape, cos, sin, x);
+            return;
+        }
+        let mut x = x;
+        let (half, turns) = (rope.dims / 2, cos.cols() / 2);
+        for part in 0..2 {
+            let shape = RotaryShape {
+                rotary_dim: half,
+                offset: shape.offset + part * half,
+                ..shape
+            };
+            let own = part * turns..(part + 1) * turns;
+            let (cos, sin) = (cos.cols_range(own.clone()), sin.cols_range(own));
+            layer.kernels.rotary_rows(shape, cos, sin, x.reborrow());
+        }
     }
 }
 

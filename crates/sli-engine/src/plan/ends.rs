@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Becomes, Input, Merge, StemStep, WeightIndex};
+use sli_spec::{Becomes, Input, Merge, Standard, StemStep, WeightIndex};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -27,7 +27,8 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 Input::Pictures(pictures) => {
                     add(pictures.projection.weight);
                     pictures.projection.bias.into_iter().for_each(&mut add);
-                    for norm in pictures.patch_norm.iter().chain(&pictures.norm) {
+                    let norms = pictures.input_norm.iter().chain(&pictures.patch_norm);
+                    for norm in norms.chain(&pictures.norm) {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
                     return keys;
@@ -42,6 +43,9 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
                     rows.vector().into_iter().for_each(&mut add);
+                    if let Some(Standard { bias, factor, .. }) = rows.standard() {
+                        [bias, factor].into_iter().for_each(&mut add);
+                    }
                     for layer in &rows.layers {
                         layer.weights().for_each(&mut add);
                     }

@@ -27,6 +27,7 @@ pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         sizes: given.sizes,
         shown: given.shown,
         merges: given.merges,
+        places: given.places,
         has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();

@@ -25,6 +25,7 @@ pub fn row_of(
         parts: 1,
         joining: Joining::Beside,
         vector: None,
+        standard: None,
     };
     let made_of = Resampled {
         leaves: leaves.finish(),

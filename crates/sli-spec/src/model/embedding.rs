@@ -75,6 +75,9 @@ pub struct Scattered {
     pub token: u32,
     /// Tokens have positions of time, row and column that follow from them.
     pub has_positions: bool,
+    /// What layers get of a table beside the hidden state is the row of this token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs_of: Option<u32>,
 }
 
 /// The embedding goes to a slot too (`NeoMME`), and the layers may start from its sum with a vector (HRM).

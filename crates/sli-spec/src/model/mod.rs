@@ -36,10 +36,10 @@ pub use self::head::{
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
-    BesidePlanes, FrontRow, Interpolation, PackedLimits, PictureLayout, PictureRows, Pictures,
-    Place, PlaceTable, PreparedPictures,
+    AxisTables, BesidePlanes, FrontRow, Interpolation, PackedLimits, PictureLayout, PictureRows,
+    Pictures, Place, PlaceTable, PreparedPictures,
 };
-pub use self::rows::{Halving, Joining, Resampled, Resampling, RowRule, TokenChoice};
+pub use self::rows::{Halving, Joining, Resampled, Resampling, RowRule, Standard, TokenChoice};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;

@@ -23,6 +23,12 @@ pub struct Pictures {
     pub channels: usize,
     /// Rows and columns of points that a patch has.
     pub patch: usize,
+    /// Numbers from 0 to 1 become those from -1 to 1.
+    #[serde(skip_serializing_if = "is_default")]
+    pub centred: bool,
+    /// Of the numbers of a patch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_norm: Option<Norm>,
     /// `[hidden, channels * patch * patch]`: of a channel its rows, of a row its columns.
     pub projection: Linear,
     /// Of the projected patches, in front of all that is added.
@@ -35,8 +41,24 @@ pub struct Pictures {
     pub front_is_last: bool,
     /// Added by place.
     pub positions: Option<PlaceTable>,
+    /// Added by column and by row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub axes: Option<AxisTables>,
     /// Of the sum.
     pub norm: Option<Norm>,
+}
+
+/// Learned positions of the columns and of the rows of patches, in one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AxisTables {
+    /// `[2 * count, hidden]`.
+    pub weight: WeightIndex,
+    /// Columns, and rows, that have positions.
+    pub count: usize,
+    /// The row of the table of the first column, and how many rows further that of the next one is.
+    pub columns: [usize; 2],
+    /// The same of the rows.
+    pub rows: [usize; 2],
 }
 
 /// A row in front of the patches of every view.
@@ -72,6 +94,15 @@ pub enum PictureLayout {
         window: Option<usize>,
         /// What else holds of every picture.
         limits: PackedLimits,
+    },
+    /// `[views, patches, numbers]`: of every view its own patches, row by row, then padding, as their places tell.
+    Placed {
+        /// What the tensor is called.
+        name: &'static str,
+        /// The tensor `[views, patches, 2]` of columns and rows, of padding -1.
+        places: &'static str,
+        /// Rows and columns are multiples of it.
+        whole: usize,
     },
     /// `[.., patches, numbers]` without places.
     Rows {
@@ -148,6 +179,8 @@ pub struct PreparedPictures<'a> {
     pub shown: Vec<u32>,
     /// Rows and columns of blocks of each that become one row, where the model reads such.
     pub merges: Vec<u32>,
+    /// Column and row of every patch of every view, of padding -1, where the model reads such.
+    pub places: Vec<[i64; 2]>,
     /// Some points are of no picture.
     pub has_padding: bool,
 }
@@ -159,6 +192,7 @@ impl PictureLayout {
             Self::Planes { name, .. }
             | Self::Packed { name, .. }
             | Self::Padded { name, .. }
+            | Self::Placed { name, .. }
             | Self::Rows { name } => name,
         }
     }
@@ -166,8 +200,16 @@ impl PictureLayout {
     /// What the tensor of times, rows and columns is called, where there is one.
     pub fn grids(&self) -> Option<&'static str> {
         match self {
-            Self::Planes { .. } | Self::Padded { .. } | Self::Rows { .. } => None,
             Self::Packed { grids, .. } => Some(grids),
+            _ => None,
+        }
+    }
+
+    /// What the tensor of columns and rows is called, where there is one.
+    pub fn places(&self) -> Option<&'static str> {
+        match self {
+            Self::Placed { places, .. } => Some(places),
+            _ => None,
         }
     }
 
@@ -336,6 +378,25 @@ impl Place {
 }
 
 impl Pictures {
+    /// Patches `[channels, patch]` through a projection, and nothing else yet.
+    pub fn new(layout: PictureLayout, [channels, patch]: [usize; 2], projection: Linear) -> Self {
+        Self {
+            leaves: Vec::new(),
+            layout,
+            channels,
+            patch,
+            centred: false,
+            input_norm: None,
+            projection,
+            patch_norm: None,
+            front: Vec::new(),
+            front_is_last: false,
+            positions: None,
+            axes: None,
+            norm: None,
+        }
+    }
+
     /// Numbers of a patch.
     pub fn patch_values(&self) -> usize {
         self.channels * self.patch * self.patch
@@ -401,8 +462,72 @@ impl Pictures {
                 ..
             } => self.packed([side, window.unwrap_or(0)], limits, given),
             &PictureLayout::Padded { whole, .. } => self.padded(whole, given),
+            &PictureLayout::Placed { whole, .. } => self.placed(whole, given),
             PictureLayout::Rows { .. } => self.rows(shape, values),
         }
+    }
+
+    fn placed(
+        &self,
+        whole: usize,
+        given: &PreparedPictures<'_>,
+    ) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let PreparedPictures {
+            pixels: (shape, values),
+            places,
+            ..
+        } = given;
+        let width = self.patch_values();
+        let [count, most] = match shape[..] {
+            [count, most, numbers] if numbers == width => [count, most],
+            _ => {
+                return Err(format!(
+                    "has shape {shape:?}, the model wants [views, patches, {width}]"
+                ));
+            }
+        };
+        if values.len() != count * most * width || places.len() != count * most {
+            return Err("comes with places of another number of patches".into());
+        }
+        let (mut views, mut patches) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let own = &places[number * most..(number + 1) * most];
+            let shown = own.partition_point(|place| *place != [-1, -1]);
+            let columns = own.iter().map(|place| place[0] + 1).max().unwrap_or(0);
+            let [rows, columns] = [
+                shown.checked_div(columns as usize).unwrap_or(0),
+                columns as usize,
+            ];
+            let is_own = |(at, place): (usize, &[i64; 2])| match at {
+                at if at < shown => *place == [(at % columns) as i64, (at / columns) as i64],
+                _ => *place == [-1, -1],
+            };
+            let fits = rows > 0 && rows * columns == shown && own.iter().enumerate().all(is_own);
+            if !fits {
+                return Err(format!(
+                    "has a view whose {shown} places are not those of the rows of a picture, one after the other"
+                ));
+            }
+            if !rows.is_multiple_of(whole) || !columns.is_multiple_of(whole) {
+                return Err(no_blocks([rows as u32, columns as u32], whole));
+            }
+            if let Some(problem) = self.refused([rows, columns]) {
+                return Err(format!("has a picture of {problem}"));
+            }
+            let first = number * most * width;
+            patches.extend(&values[first..first + shown * width]);
+            views.push(View {
+                grid: [rows, columns],
+                picture: number as u32,
+                ..View::default()
+            });
+        }
+        if self.centred {
+            for value in &mut patches {
+                *value = 2.0 * (*value - 0.5);
+            }
+        }
+        Ok((self.places(&views), patches))
     }
 
     /// Patches one after the other.
@@ -669,6 +794,15 @@ impl Pictures {
 
     /// Why a view of so many rows and columns of patches is none of the model.
     pub fn refused(&self, grid: [usize; 2]) -> Option<String> {
+        if let Some(axes) = &self.axes
+            && grid.into_iter().any(|count| count > axes.count)
+        {
+            let [rows, columns] = grid;
+            return Some(format!(
+                "{rows} x {columns} patches, and the model has positions for {} of each",
+                axes.count
+            ));
+        }
         let Some(PlaceTable {
             grid: own,
             otherwise,
@@ -712,8 +846,8 @@ fn blocks([rows, columns]: [u32; 2], side: u32) -> impl Iterator<Item = [u32; 2]
     })
 }
 
-/// The rows of [`PictureRows::Tiles`].
-fn tiled(places: &[Place]) -> Vec<u32> {
+/// The rows of [`PictureRows::Tiles`], or of [`PictureRows::Covered`] without the vectors.
+fn tiled(places: &[Place], has_vectors: bool) -> Vec<u32> {
     let mut sources = Vec::new();
     let mut first = 0;
     for picture in places.chunk_by(|one, other| one.picture == other.picture) {
@@ -748,10 +882,83 @@ fn tiled(places: &[Place]) -> Vec<u32> {
                         .and_then(|tile| tile.get(patch as usize)),
                 );
             }
-            sources.push(PictureRows::NONE);
+            if has_vectors {
+                sources.push(PictureRows::NONE);
+            }
         }
     }
     sources
+}
+
+/// The rows of [`PictureRows::Shrunk`].
+fn shrunk(places: &[Place], most: usize) -> Vec<u32> {
+    let mut sources = Vec::new();
+    let mut push = |rows: [u32; 4], shares: [f32; 4]| {
+        sources.extend(rows);
+        sources.extend(shares.map(f32::to_bits));
+    };
+    let mut first = 0;
+    for picture in places.chunk_by(|one, other| one.picture == other.picture) {
+        let Place {
+            view,
+            grid,
+            tiles,
+            size,
+            ..
+        } = picture[0];
+        let whole = picture
+            .iter()
+            .filter(|place| place.view == view && !place.is_front());
+        let whole = whole.count() as u32;
+        for row in first..first + whole {
+            push([row; 4], [1.0, 0.0, 0.0, 0.0]);
+        }
+        first += whole;
+        let both = [0, 1].map(|axis| grid[axis] * tiles[axis]);
+        let own = unpadded(both, size).map(|lines| lines.len());
+        let kept = own[0] as f64 * own[1] as f64;
+        let ratio = (kept / (most as f64 * f64::from(grid[0]) * f64::from(grid[0]))).sqrt();
+        let shown = if ratio > 1.1 {
+            own.map(|length| (length as f64 / ratio).floor() as usize)
+        } else {
+            own
+        };
+        let [down, across] = [0, 1].map(|axis| halfway(own[axis], shown[axis]));
+        for &(above, below, lower) in &down {
+            for &(left, right, later) in &across {
+                let at = |row: usize, column: usize| first + (row * own[1] + column) as u32;
+                let rows = [
+                    at(above, left),
+                    at(above, right),
+                    at(below, left),
+                    at(below, right),
+                ];
+                let shares = [
+                    (1.0 - lower) * (1.0 - later),
+                    (1.0 - lower) * later,
+                    lower * (1.0 - later),
+                    lower * later,
+                ];
+                push(rows, shares);
+            }
+            push([PictureRows::NONE; 4], [0.0; 4]);
+        }
+        first += (own[0] * own[1]) as u32;
+    }
+    sources
+}
+
+/// For each of `to` rows or columns in the place of `from` the two that it lies between and the share of the second; in f32
+/// as torch's `interpolate` computes it.
+fn halfway(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+    let step = from as f32 / to.max(1) as f32;
+    let of = |place: usize| {
+        let at = ((place as f32 + 0.5) * step - 0.5).max(0.0);
+        let first = (at as usize).min(from.saturating_sub(1));
+        let second = (first + 1).min(from.saturating_sub(1));
+        (first, second, at - first as f32)
+    };
+    (0..to).map(of).collect()
 }
 
 /// How rows are made of those of the views of a record.
@@ -771,6 +978,15 @@ pub enum PictureRows {
     /// Of every picture the rows of the view of the whole, then those of its tiles side by side as far as the picture
     /// covers them, line by line, with a vector of the model behind every line. Rows in front of patches are left out.
     Tiles,
+    /// The same without the vectors.
+    Covered,
+    /// Of rows that are [`Self::Covered`]: where a picture's tiles cover more patches than so many of them have, as many fewer
+    /// lines and columns, each row a mixture of four; a vector of the model behind every line. Four rows and the bits of
+    /// their shares stand for one.
+    Shrunk {
+        /// Tiles whose patches are kept.
+        most: usize,
+    },
     /// So many for every view, each of its own number: rows of a table, or the first rows of the view. They see each other
     /// and, of another stack, the view.
     Views {
@@ -783,8 +999,9 @@ impl PictureRows {
     /// Rows that one is made of.
     pub fn parts(self) -> usize {
         match self {
-            Self::Patches { .. } | Self::Tiles | Self::Views { .. } => 1,
+            Self::Patches { .. } | Self::Tiles | Self::Covered | Self::Views { .. } => 1,
             Self::Blocks { side } => side * side,
+            Self::Shrunk { .. } => 8,
         }
     }
 
@@ -792,7 +1009,7 @@ impl PictureRows {
     pub fn of_view(self) -> Option<usize> {
         match self {
             Self::Views { rows } => Some(rows),
-            Self::Patches { .. } | Self::Blocks { .. } | Self::Tiles => None,
+            _ => None,
         }
     }
 
@@ -822,7 +1039,9 @@ impl PictureRows {
                 rows.sort_by_key(|&row| key(&places[row as usize]));
                 rows
             }
-            Self::Tiles => tiled(places),
+            Self::Tiles => tiled(places, true),
+            Self::Covered => tiled(places, false),
+            Self::Shrunk { most } => shrunk(places, most),
             Self::Views { rows } => {
                 let views = places.chunk_by(|one, other| one.view == other.view);
                 views.flat_map(|_| 0..rows as u32).collect()
@@ -837,8 +1056,8 @@ impl PictureRows {
         let parts = self.parts();
         let sources = self.sources(places);
         let side = match self {
-            Self::Patches { .. } | Self::Tiles | Self::Views { .. } => 1,
             Self::Blocks { side } => side as u32,
+            _ => 1,
         };
         let mut rows = sources.chunks(parts.max(1)).filter_map(|row| {
             let place = places.get(*row.first()? as usize)?;

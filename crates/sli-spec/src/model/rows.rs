@@ -270,12 +270,26 @@ pub enum Resampling {
         /// What stands behind all else in the place of a row that is made of none, where there are such: `[hidden]`.
         #[serde(skip_serializing_if = "Option::is_none")]
         vector: Option<WeightIndex>,
+        /// What becomes of their features in front of the norm.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        standard: Option<Standard>,
     },
     /// The rows of that one of two ends which has any of a record.
     Either {
         /// Which stacks.
         stacks: [usize; 2],
     },
+}
+
+/// `(scale * x - bias) * factor`, feature by feature.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Standard {
+    /// Factor on all features.
+    pub scale: f64,
+    /// `[width]`.
+    pub bias: WeightIndex,
+    /// `[width]`.
+    pub factor: WeightIndex,
 }
 
 /// What becomes of rows that are gathered together.
@@ -290,6 +304,8 @@ pub enum Joining {
     ByTurns,
     /// Their mean stands in the place of all.
     Mean,
+    /// Half of them are shares of the others, as bits, whose mixture stands in the place of all.
+    Mixed,
 }
 
 impl Resampled {
@@ -310,6 +326,14 @@ impl Resampled {
     pub fn vector(&self) -> Option<WeightIndex> {
         match &self.rule {
             Resampling::Gathered { vector, .. } => *vector,
+            _ => None,
+        }
+    }
+
+    /// What becomes of features in front of the norm.
+    pub fn standard(&self) -> Option<Standard> {
+        match &self.rule {
+            Resampling::Gathered { standard, .. } => *standard,
             _ => None,
         }
     }

@@ -13,9 +13,6 @@ pub struct Tiling {
     pub sizes: Vec<[usize; 2]>,
     /// Height and width of a tile.
     pub tile: usize,
-    /// Rows of more than so many tiles of a picture would become fewer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub most: Option<usize>,
 }
 
 impl Tiling {
@@ -42,17 +39,6 @@ impl Tiling {
         Some(best.map(|points| points / self.tile))
     }
 
-    /// Whether the rows of so many tiles become fewer.
-    fn shrinks(&self, grid: [usize; 2], tiles: [usize; 2], size: [u32; 2]) -> bool {
-        let Some(most) = self.most else {
-            return false;
-        };
-        let both = [0, 1].map(|axis| (grid[axis] * tiles[axis]) as u32);
-        let [rows, columns] = unpadded(both, size);
-        let kept = f64::from(rows.len() as u32) * f64::from(columns.len() as u32);
-        (kept / (most * grid[0] * grid[0]) as f64).sqrt() > 1.1
-    }
-
     /// The views of pictures of these heights and widths, each with its place among those of a tensor whose axes in front
     /// of the views' own are `front`; an error says what is wrong with them.
     pub(super) fn views(
@@ -72,12 +58,6 @@ impl Tiling {
                 let [height, width] = size;
                 return Err(format!("has a picture of {height} x {width} points"));
             };
-            if self.shrinks(grid, own, *size) {
-                let [height, width] = size;
-                return Err(format!(
-                    "has a picture of {height} x {width} points, of whose tiles the reference makes fewer rows, which is not known here"
-                ));
-            }
             tiles.push(own);
         }
         let counts = || tiles.iter().map(|[rows, columns]| rows * columns + 1);
@@ -138,7 +118,6 @@ mod tests {
         let tiling = Tiling {
             sizes: vec![[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
             tile: 336,
-            most: None,
         };
         assert_eq!(tiling.tiles([480, 640]), Some([2, 2]));
         assert_eq!(tiling.tiles([100, 100]), Some([1, 2]));

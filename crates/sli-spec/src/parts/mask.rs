@@ -20,6 +20,8 @@ pub enum Mask {
     CausalRuns {
         /// The token.
         token: u32,
+        /// Earlier ones of these tokens are seen beyond the window too.
+        whole: bool,
         /// Positions that are seen back, its own included.
         window: Option<usize>,
     },
@@ -90,14 +92,16 @@ impl Mask {
     }
 
     /// The same where neighbouring tokens of this id see each other; `None`: no such thing is known.
-    pub(crate) fn with_runs(self, token: u32) -> Option<Self> {
+    pub(crate) fn with_runs(self, token: u32, whole: bool) -> Option<Self> {
         match self {
             Self::Causal => Some(Self::CausalRuns {
                 token,
+                whole,
                 window: None,
             }),
             Self::CausalWindow(window) => Some(Self::CausalRuns {
                 token,
+                whole,
                 window: Some(window),
             }),
             _ => None,

@@ -80,6 +80,9 @@ pub enum Pairs {
     HalvesByTurns,
     /// The first half by the column, the other by the row, counted from 1, at the same speeds (Llama 4).
     ColumnsFirst,
+    /// Of each half of a head its halves: those of the first by the column, those of the second by the row, at the same
+    /// speeds (Gemma 4).
+    ColumnsApart,
     /// By turns column and row, at the same speeds (Kimi).
     ColumnsByTurns,
     /// The first half by the row, the other by the column, as where the middle of a patch is in the picture, from -1 to 1,
@@ -99,6 +102,7 @@ impl Pairs {
             Self::Halves
             | Self::HalvesByTurns
             | Self::ColumnsByTurns
+            | Self::ColumnsApart
             | Self::Centres
             | Self::Chunks(_)
             | Self::ByTurns(_) => 0,
@@ -112,8 +116,8 @@ impl Pairs {
             Self::Halves | Self::Centres => (2, pair - pairs / 2),
             Self::HalvesByTurns if pair < pairs / 2 => (1, 2 * pair),
             Self::HalvesByTurns => (2, 2 * (pair - pairs / 2) + 1),
-            Self::ColumnsFirst if pair < pairs / 2 => (2, pair),
-            Self::ColumnsFirst => (1, pair - pairs / 2),
+            Self::ColumnsFirst | Self::ColumnsApart if pair < pairs / 2 => (2, pair),
+            Self::ColumnsFirst | Self::ColumnsApart => (1, pair - pairs / 2),
             Self::ColumnsByTurns => (2 - pair % 2, pair / 2),
             Self::Chunks([time, row, _]) => {
                 let (time, row) = (usize::from(time), usize::from(row));

@@ -255,13 +255,17 @@ impl Batch {
         for index in chunk.branches.clone() {
             let rows = self.branch(index);
             match mask {
-                Mask::CausalRuns { token, .. } => {
+                Mask::CausalRuns { token, whole, .. } => {
                     let tokens = &self.tokens[rows.clone()];
                     let mut first = self.positions[rows.start];
                     for run in tokens.chunk_by(|one, other| (*one == token) == (*other == token)) {
                         let own = first..first + run.len() as u32;
-                        let end = |row: u32| if run[0] == token { own.end } else { row + 1 };
-                        joined.extend(own.clone().map(|row| row..end(row)));
+                        let seen = |row: u32| match run[0] == token {
+                            true if whole => own.clone(),
+                            true => row..own.end,
+                            false => row..row + 1,
+                        };
+                        joined.extend(own.clone().map(seen));
                         first = own.end;
                     }
                 }

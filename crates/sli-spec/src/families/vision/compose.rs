@@ -9,7 +9,8 @@ use crate::{
     Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
     Joining, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows,
     Pictures, PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered,
-    Sequence, Shard, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
+    Sequence, Shard, Slot, Source, SpecError, Stack, Standard, Step, TokenInput, WeightIndex,
+    Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -191,7 +192,9 @@ impl Tower {
         };
         match &mut pictures.layout {
             PictureLayout::Packed { limits, .. } => limits.whole = side,
-            PictureLayout::Padded { whole, .. } => *whole = side,
+            PictureLayout::Padded { whole, .. } | PictureLayout::Placed { whole, .. } => {
+                *whole = side;
+            }
             PictureLayout::Planes { .. } | PictureLayout::Rows { .. } => {}
         }
     }
@@ -218,6 +221,21 @@ impl Tower {
     pub fn grid(&self) -> Option<[usize; 2]> {
         let table = self.stack.input.pictures()?.positions.as_ref();
         table.map(|PlaceTable { grid, .. }| *grid)
+    }
+
+    /// Rows and columns of patches of every view, where all have one size.
+    pub fn shown_grid(&self) -> [usize; 2] {
+        let pictures = self.stack.input.pictures();
+        let size = pictures.map(|pictures| (&pictures.layout, pictures.patch));
+        match size {
+            Some((
+                PictureLayout::Planes {
+                    size: Some(size), ..
+                },
+                patch,
+            )) => size.map(|length| length / patch),
+            _ => [0; 2],
+        }
     }
 
     /// Layers.
@@ -254,6 +272,8 @@ impl Tower {
 /// What becomes of a tower's end in front of a decoder.
 pub(super) struct Projector {
     stack: Stack,
+    /// Features of a row of the tower.
+    width: usize,
 }
 
 impl Projector {
@@ -275,6 +295,46 @@ impl Projector {
         }) = &mut self.stack.input
         {
             *joining = own;
+        }
+        self
+    }
+
+    /// Rows of what another projector makes, mixed, with a vector in the place of those that are made of none.
+    pub fn mixing(rule: PictureRows, hidden: usize, vector: Source) -> Self {
+        let describe = |_: &mut Leaves| (None, Vec::new());
+        let own = Self::of(
+            "tiles",
+            [0, hidden],
+            (rule, hidden),
+            (Some(vector), describe),
+        );
+        let mut own = own.joined(Joining::Mixed);
+        if let Input::Resampled(Resampled {
+            rule: Resampling::Gathered { stack, .. },
+            ..
+        }) = &mut own.stack.input
+        {
+            *stack = 1;
+        }
+        own
+    }
+
+    /// The same with features that are `(scale * x - bias) * factor` in front of the norm, by the tensors of both.
+    pub fn standardised(mut self, scale: f64, [bias, factor]: [Source; 2]) -> Self {
+        let width = self.width;
+        if let Input::Resampled(rows) = &mut self.stack.input {
+            let mut leaf = |source: Source| {
+                rows.leaves.push(Leaf::new(source, [width]));
+                WeightIndex(rows.leaves.len() as u32 - 1)
+            };
+            let own = Standard {
+                scale,
+                bias: leaf(bias),
+                factor: leaf(factor),
+            };
+            if let Resampling::Gathered { standard, .. } = &mut rows.rule {
+                *standard = Some(own);
+            }
         }
         self
     }
@@ -324,6 +384,7 @@ impl Projector {
             parts: rule.parts(),
             joining: Joining::Beside,
             vector,
+            standard: None,
         };
         let rows = Resampled {
             leaves: leaves.finish(),
@@ -332,6 +393,7 @@ impl Projector {
             layers,
         };
         Self {
+            width: columns[1],
             stack: pooled::rows((name, RowRule::Pictures(rule)), hidden, rows),
         }
     }
@@ -382,6 +444,7 @@ pub(super) fn scattered(config: &Config, key: &str) -> Result<Scattered, SpecErr
         stack: 1,
         token: token.ok_or_else(|| config.missing(key))?,
         has_positions: false,
+        inputs_of: None,
     })
 }
 

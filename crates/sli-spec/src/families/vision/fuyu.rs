@@ -30,17 +30,13 @@ pub fn fuyu(config: &Config, describe: DescribePart) -> Result<Described, SpecEr
     let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);
     let tower = Tower::bare(Pictures {
         leaves: leaves.finish(),
-        layout: PictureLayout::Rows {
-            name: "pixel_values",
-        },
-        channels,
-        patch,
-        projection,
-        patch_norm: None,
-        front: Vec::new(),
-        front_is_last: false,
-        positions: None,
-        norm: None,
+        ..Pictures::new(
+            PictureLayout::Rows {
+                name: "pixel_values",
+            },
+            [channels, patch],
+            projection,
+        )
     });
     let rule = PictureRows::Patches { front: 0 };
     let projector = Projector::new(&tower, (rule, hidden), |_| (None, Vec::new()));

@@ -48,7 +48,7 @@ pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, Spec
         (Some(norm), vec![layer])
     })
     .joined(Joining::Mean);
-    let see = |mask: Mask| mask.with_runs(token.token);
+    let see = |mask: Mask| mask.with_runs(token.token, false);
     let decoder = seeing(config, describe(&text)?, see)?;
     let decoder = (decoder, DECODER, token);
     behind(config, (&tower, &[projector], &[]), decoder)

@@ -71,32 +71,29 @@ pub fn kimi_tower(config: &Config) -> Result<Described, SpecError> {
         let (weight, bias) = (Source::Reshape(Box::new(stored("weight"))), stored("bias"));
         let table = Source::Reshape(Box::new(leaves.tensor("patch_embed.pos_emb.weight")));
         let shape = [hidden, CHANNELS * patch * patch];
+        let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);
         Pictures {
-            leaves: Vec::new(),
-            layout: PictureLayout::Packed {
-                name: "pixel_values",
-                grids: "image_grid_thw",
-                side: 1,
-                window: None,
-                limits: PackedLimits {
-                    whole: 1,
-                    one_time: true,
-                    merges: None,
-                },
-            },
-            channels: CHANNELS,
-            patch,
-            projection: leaves.linear_of(weight, Some(bias), shape, Shard::Replicate),
-            patch_norm: None,
-            front: Vec::new(),
-            front_is_last: false,
             positions: Some(PlaceTable {
                 weight: leaves.weight(table, &[side * side, hidden], Shard::Column),
                 first: 0,
                 grid: [side; 2],
                 otherwise: Interpolation::Cubic,
             }),
-            norm: None,
+            ..Pictures::new(
+                PictureLayout::Packed {
+                    name: "pixel_values",
+                    grids: "image_grid_thw",
+                    side: 1,
+                    window: None,
+                    limits: PackedLimits {
+                        whole: 1,
+                        one_time: true,
+                        merges: None,
+                    },
+                },
+                [CHANNELS, patch],
+                projection,
+            )
         }
     }));
     tower.build()

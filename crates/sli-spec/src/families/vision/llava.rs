@@ -6,8 +6,8 @@ use super::compose::{
 use super::part::DescribePart;
 use crate::build::{Leaves, NormStyle};
 use crate::{
-    Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, Source, SpecError,
-    Tiling,
+    Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, Scattered, Source,
+    SpecError, Tiling,
 };
 
 /// Where files have the tower.
@@ -49,7 +49,7 @@ pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, 
     tiled(config, None, describe)
 }
 
-/// LLaVA-OneVision: as LLaVA-NeXT where the reference cuts pictures. Where it does not (several of a record, as its processor
+/// LLaVA-OneVision: as LLaVA-NeXT where the reference cuts pictures, with fewer rows of many tiles. Where it does not (several of a record, as its processor
 /// marks them) and films are refused: what comes of them has other axes.
 pub fn llava_onevision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     const KEY: &str = "vision_aspect_ratio";
@@ -92,18 +92,24 @@ fn tiled(
                 _ => tiled_sizes(config, tile)?,
             },
             tile,
-            most,
         },
     };
     parts.tower.set_beside(beside);
     let newline = ["model.image_newline", "image_newline"].map(Source::tensor);
     let newline = Source::one_of(newline.to_vec());
     let layers = two_layers(config, &parts)?;
-    let rows = (PictureRows::Tiles, parts.hidden);
-    let projector = Projector::of_all(&parts.tower, rows, Some(newline), |leaves| {
-        (None, layers(leaves))
-    });
-    parts.finish(config, projector, describe)
+    let hidden = parts.hidden;
+    let Some(most) = most else {
+        let rows = (PictureRows::Tiles, hidden);
+        let projector = Projector::of_all(&parts.tower, rows, Some(newline), |leaves| {
+            (None, layers(leaves))
+        });
+        return parts.finish(config, projector, describe);
+    };
+    let rows = (PictureRows::Covered, hidden);
+    let projector = Projector::of_all(&parts.tower, rows, None, |leaves| (None, layers(leaves)));
+    let mixing = Projector::mixing(PictureRows::Shrunk { most }, hidden, newline);
+    parts.finish_behind(config, &[projector, mixing], describe)
 }
 
 /// ViP-LLaVA: features of several layers side by side, normed.
@@ -168,17 +174,29 @@ impl Parts {
         projector: Projector,
         describe: DescribePart,
     ) -> Result<Described, SpecError> {
+        self.finish_behind(config, &[projector], describe)
+    }
+
+    /// The last of several projectors stands for the token.
+    fn finish_behind(
+        self,
+        config: &Config,
+        projectors: &[Projector],
+        describe: DescribePart,
+    ) -> Result<Described, SpecError> {
         let key = if config.declares("image_token_index") {
             "image_token_index"
         } else {
             "image_token_id"
         };
-        let token = scattered(config, key)?;
+        let token = Scattered {
+            stack: projectors.len(),
+            ..scattered(config, key)?
+        };
         let decoder = describe(&self.text)?;
-        let parts = [projector];
         behind(
             config,
-            (&self.tower, &parts, &[]),
+            (&self.tower, projectors, &[]),
             (decoder, DECODER, token),
         )
     }

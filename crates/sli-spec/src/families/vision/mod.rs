@@ -4,6 +4,7 @@ mod compose;
 mod dino;
 mod fuyu;
 mod gemma;
+mod gemma4;
 mod glm;
 mod kimi;
 mod llama4;
@@ -23,6 +24,7 @@ use crate::{Config, Described, SpecError};
 
 pub use self::fuyu::fuyu;
 pub use self::gemma::{gemma3, paligemma};
+pub use self::gemma4::{gemma4, gemma4_unified};
 pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
 pub use self::kimi::kimi_k25;
 pub use self::llama4::llama4;
@@ -36,7 +38,7 @@ pub use self::qwen::{
     qwen3_vl, qwen3_vl_moe,
 };
 pub use self::tiles::{
-    aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl, janus, qianfan_ocr,
+    aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl, internvl_chat, janus, qianfan_ocr,
 };
 
 /// The registered types that stand alone.
@@ -61,10 +63,12 @@ pub const PARTS: &[ModelType] = &[
     tower("chinese_clip_vision_model", towers::clip),
     tower("cohere_compass_vision", qwen::qwen3_tower),
     tower("exaone4_5_vision", qwen::qwen2_5_tower),
+    tower("gemma4_vision", gemma4::tower),
     tower("glm4v_moe_vision", glm::glm4v_tower),
     tower("glm4v_vision", glm::glm4v_tower),
     tower("glm_ocr_vision", glm::glm_ocr_tower),
     tower("idefics3_vision", siglip::idefics3),
+    tower("intern_vit_6b", towers::intern_vit),
     tower("internvl_vision", towers::internvl),
     tower("janus_vision_model", siglip::janus),
     tower("kimi_k25_vision", kimi::kimi_tower),

@@ -40,9 +40,9 @@ fn turned<'c>(
         let stored = |part: &str| leaves.tensor(&format!("embeddings.patch_embedding.{part}"));
         let (weight, bias) = (Source::Reshape(Box::new(stored("weight"))), stored("bias"));
         let shape = [hidden, channels * patch * patch];
-        let pictures = Pictures {
-            leaves: Vec::new(),
-            layout: PictureLayout::Packed {
+        let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);
+        let pictures = Pictures::new(
+            PictureLayout::Packed {
                 name: "pixel_values",
                 grids: "image_grid_thw",
                 side: 1,
@@ -53,15 +53,9 @@ fn turned<'c>(
                     merges,
                 },
             },
-            channels,
-            patch,
-            projection: leaves.linear_of(weight, Some(bias), shape, Shard::Replicate),
-            patch_norm: None,
-            front: Vec::new(),
-            front_is_last: false,
-            positions: None,
-            norm: None,
-        };
+            [channels, patch],
+            projection,
+        );
         further(leaves, pictures)
     }));
     Ok(tower)

@@ -95,23 +95,20 @@ fn tower(config: &Config, of_mistrals: bool) -> Result<Described, SpecError> {
         let [channels, patch] = sizes;
         let weight = Source::Reshape(Box::new(leaves.tensor("patch_conv.weight")));
         let shape = [hidden, channels * patch * patch];
+        let projection = leaves.linear_of(weight, None, shape, Shard::Replicate);
         Pictures {
-            leaves: Vec::new(),
-            layout: PictureLayout::Planes {
-                name: "pixel_values",
-                size: None,
-                beside: BesidePlanes::Within {
-                    name: "image_sizes",
-                },
-            },
-            channels,
-            patch,
-            projection: leaves.linear_of(weight, None, shape, Shard::Replicate),
-            patch_norm: None,
-            front: Vec::new(),
-            front_is_last: false,
-            positions: None,
             norm: Some(leaves.norm("ln_pre", hidden, style)),
+            ..Pictures::new(
+                PictureLayout::Planes {
+                    name: "pixel_values",
+                    size: None,
+                    beside: BesidePlanes::Within {
+                        name: "image_sizes",
+                    },
+                },
+                [channels, patch],
+                projection,
+            )
         }
     }));
     tower.build()

@@ -102,9 +102,9 @@ pub(super) fn layers(
         let name = "patch_embed.proj.weight";
         let weight = Source::Reshape(Box::new(leaves.tensor(name)));
         let shape = [sizes.hidden, sizes.channels * sizes.patch * sizes.patch];
-        Pictures {
-            leaves: Vec::new(),
-            layout: PictureLayout::Packed {
+        let projection = leaves.linear_of(weight, None, shape, Shard::Replicate);
+        Pictures::new(
+            PictureLayout::Packed {
                 name: "pixel_values",
                 grids: "image_grid_thw",
                 side: sizes.side,
@@ -115,15 +115,9 @@ pub(super) fn layers(
                     merges: None,
                 },
             },
-            channels: sizes.channels,
-            patch: sizes.patch,
-            projection: leaves.linear_of(weight, None, shape, Shard::Replicate),
-            patch_norm: None,
-            front: Vec::new(),
-            front_is_last: false,
-            positions: None,
-            norm: None,
-        }
+            [sizes.channels, sizes.patch],
+            projection,
+        )
     }));
     Ok(tower)
 }

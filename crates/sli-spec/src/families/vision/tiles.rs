@@ -5,6 +5,7 @@ use super::compose::{
 };
 use super::llava::{DECODER, PROJECTOR, TOWER, end_where_seen, selected};
 use super::part::DescribePart;
+use super::towers;
 use crate::build::NormStyle;
 use crate::{Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, SpecError};
 
@@ -63,6 +64,91 @@ pub fn qianfan_ocr(config: &Config, describe: DescribePart) -> Result<Described,
         projector: (&["mlp1."], ["0", "1", "3"]),
     };
     intern(config, &whole, describe)
+}
+
+/// InternVL as its own code has it (Chen et al. 2023 and later).
+pub fn internvl_chat(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    const TOKEN: &str = "img_context_token_id";
+    const KEY: &str = "select_layer";
+    const LLM: &str = "llm_config";
+    // How pictures become tiles, and what was trained.
+    config.ignore(&[
+        "dynamic_image_size",
+        "max_dynamic_patch",
+        "min_dynamic_patch",
+        "pad2square",
+        "template",
+        "use_thumbnail",
+    ]);
+    for key in ["use_backbone_lora", "use_llm_lora"] {
+        config.neutral(
+            key,
+            &[0.into()],
+            "adapters beside the weights are not known here",
+        )?;
+    }
+    let reason = "blocks column by column are not known here";
+    config.neutral("ps_version", &["v2".into()], reason)?;
+    let vision = given(config, "vision_config", "intern_vit_6b")?;
+    let vision = match config.value(towers::FORCED) {
+        Some(size) => vision.decided(towers::FORCED, size.clone()),
+        None => vision,
+    };
+    if config.value(LLM).is_none() {
+        return Err(config.missing(LLM));
+    }
+    let text = decoder_config(config, (LLM, "internlm2"), Tied::ByEither)?;
+    let places = Places {
+        base: &["vision_model."],
+        outside: &[],
+    };
+    let mut tower = Tower::read(&vision, describe, places)?;
+    let layers = tower.layers();
+    let layer = config.number(KEY)?;
+    let behind_layer = layer
+        + if layer < 0.0 {
+            layers as f64 + 1.0
+        } else {
+            0.0
+        };
+    if behind_layer.fract() != 0.0 || !(0.0..=layers as f64).contains(&behind_layer) {
+        let expected = format!("a whole number from {} to {layers}", -(layers as i64) - 1);
+        return Err(config.invalid(KEY, expected));
+    }
+    tower.end_behind(behind_layer as usize);
+    let [rows, columns] = tower.shown_grid();
+    let ratio = config.positive("downsample_ratio")?;
+    let side = (1.0 / ratio) as usize;
+    if side == 0 || 1.0 / side as f64 != ratio || rows != columns || rows % side != 0 {
+        let expected = "1 divided by a whole number that divides the rows of patches of a square";
+        return Err(config.invalid("downsample_ratio", expected));
+    }
+    let hidden = text.size("hidden_size")?;
+    let inner = side * side * tower.width();
+    let rule = (PictureRows::Blocks { side }, hidden);
+    let projector = Projector::new(&tower, rule, |leaves| {
+        let place: &[&str] = &["mlp1."];
+        let norm = norm(leaves, (place, "0"), inner, NormStyle::layer(1e-5));
+        let (first, second) = ((place, "1"), (place, "3"));
+        let layers = vec![
+            dense(leaves, first, [hidden, inner], true, Activation::Gelu),
+            dense(leaves, second, [hidden; 2], true, Activation::Linear),
+        ];
+        (Some(norm), layers)
+    });
+    // Published files leave it to the tokenizer.
+    if config.value(TOKEN).is_none() {
+        let problem =
+            "the id of <IMG_CONTEXT> stands in the tokenizer alone: add it to config.json";
+        return Err(config.unsupported(TOKEN, problem));
+    }
+    let token = scattered(config, TOKEN)?;
+    let places = Places {
+        base: &["language_model.model."],
+        outside: &["language_model."],
+    };
+    let decoder = (describe(&text)?, places, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
 }
 
 /// Blocks of a tower's end through a norm and two dense layers.

@@ -171,22 +171,16 @@ impl Sizes {
         let weight = Source::Reshape(Box::new(leaves.tensor(&format!("{name}.weight"))));
         let bias = bias.then(|| leaves.tensor(&format!("{name}.bias")));
         let shape = [self.hidden, self.channels * self.patch * self.patch];
-        Pictures {
-            leaves: Vec::new(),
-            layout: PictureLayout::Planes {
+        let projection = leaves.linear_of(weight, bias, shape, Shard::Replicate);
+        Pictures::new(
+            PictureLayout::Planes {
                 name: "pixel_values",
                 size: Some(self.picture),
                 beside: BesidePlanes::None,
             },
-            channels: self.channels,
-            patch: self.patch,
-            projection: leaves.linear_of(weight, bias, shape, Shard::Replicate),
-            patch_norm: None,
-            front: Vec::new(),
-            front_is_last: false,
-            positions: None,
-            norm: None,
-        }
+            [self.channels, self.patch],
+            projection,
+        )
     }
 
     /// A learned table of places behind `first` rows of others, whatever its axes.
@@ -330,6 +324,55 @@ pub fn qianfan_ocr(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["drop_path_rate"]);
     intern(config, &PUBLISHED)
 }
+
+/// The same as InternVL's own code has it, whose tiles may have another size than its places are for.
+pub fn intern_vit(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&[
+        "dropout",
+        "drop_path_rate",
+        "initializer_factor",
+        "use_flash_attn",
+    ]);
+    let table = Sizes::read(config)?.square(config)?;
+    let mut tower = plain(config, PUBLISHED.names, PUBLISHED.arrangement)?;
+    let epsilon = config.positive("layer_norm_eps")?;
+    tower.norm = match config.optional_text("norm_type")?.as_deref() {
+        Some("layer_norm") => NormStyle::layer(epsilon),
+        Some("rms_norm") => NormStyle::rms(epsilon),
+        _ => return Err(config.invalid("norm_type", "\"layer_norm\" or \"rms_norm\"")),
+    };
+    tower.final_norm = None;
+    tower.query_key_value_bias = config.flag("qkv_bias")?;
+    if config.flag("qk_normalization")? {
+        tower.query_key_norm = Some((NormSpan::Full, NormStyle::rms(epsilon)));
+    }
+    scale_layers(&mut tower, PUBLISHED.scales);
+    let sizes = match config.optional_size(FORCED)? {
+        Some(size) if size >= table.patch => Sizes {
+            picture: [size; 2],
+            ..table
+        },
+        Some(_) => {
+            return Err(config.invalid(FORCED, format!("at least a patch of {}", table.patch)));
+        }
+        None => table,
+    };
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let [class, patches, places] = PUBLISHED.embeddings;
+        Pictures {
+            front: vec![sizes.class(leaves, class)],
+            positions: Some(PlaceTable {
+                otherwise: Interpolation::Cubic,
+                ..table.table(leaves, places, 1)
+            }),
+            ..sizes.pictures(leaves, patches, true)
+        }
+    }));
+    tower.build()
+}
+
+/// The key of the size of tiles.
+pub(super) const FORCED: &str = "force_image_size";
 
 fn intern(config: &Config, form: &'static Intern) -> Result<Described, SpecError> {
     config.ignore(&["layer_scale_init_value", "projection_dropout"]);
