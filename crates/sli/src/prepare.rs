@@ -755,6 +755,14 @@ impl Rules<'_> {
         if let Some(types) = &types {
             self.check_types(&id, &place, types, tokens.len(), given)?;
         }
+        // Where a record that says nothing sees all of itself, a completion must not.
+        if let (PositionIds::OfKinds(0), false, Some(completion)) =
+            (self.demands.positions, given, &completion)
+            && let Some(first) = completion.tokens.iter().position(|&counts| counts)
+        {
+            let kinds = (0..tokens.len()).map(|position| u32::from(position >= first));
+            types = Some(kinds.collect());
+        }
         if inputs.marks_global() && !self.demands.reads(GLOBAL) {
             let problem = format!("record `{id}`: `{GLOBAL}`, but the model has no global tokens");
             return Err(InputError::record(&place, problem).with_hint("remove the key"));

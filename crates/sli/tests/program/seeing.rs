@@ -324,6 +324,28 @@ fn a_picture_behind_several_questions_runs_once() {
 }
 
 #[test]
+fn a_completion_does_not_see_itself() {
+    let place = Place::new();
+    fs_err::create_dir_all(place.path("model")).unwrap();
+    Golden::open("paligemma").write(&place.path("model"), Stored::F32);
+    let ids = [5, 9, 12, 7, 30, 31];
+    let labels = [-100, -100, -100, 7, 30, 31];
+    let given =
+        |kinds: [u32; 6]| json!({"input_ids": ids, "labels": labels, "token_type_ids": kinds});
+    let records = [
+        json!({"input_ids": ids, "labels": labels}),
+        given([0, 0, 0, 1, 1, 1]),
+        given([0; 6]),
+    ];
+    let lines = records.map(|record| record.to_string() + "\n");
+    place.write("in.jsonl", lines.concat());
+    place.sli(&command("in.jsonl", "out", "scores")).success();
+    let scores = scores(&place, "out");
+    assert_eq!(scores[0], scores[1]);
+    assert_ne!(scores[0], scores[2]);
+}
+
+#[test]
 fn what_is_scored_of_a_record_with_pictures() {
     let place = recorded("idefics3");
     let run = ["run", "model", "--input", "in.jsonl", "--take", "scores"];
