@@ -15,6 +15,8 @@ INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedC
 
 # Types of parts of models.
 PARTS = [
+    "blip_2_qformer",
+    "blip_2_vision_model",
     "canary_decoder",
     "chinese_clip_text_model",
     "chinese_clip_vision_model",
@@ -25,11 +27,16 @@ PARTS = [
     "glm4v_moe_vision",
     "glm4v_vision",
     "glm_ocr_vision",
+    "idefics2_perceiver",
+    "idefics2_vision",
     "idefics3_vision",
+    "idefics_perciever",
+    "idefics_vision",
     "internvl_vision",
     "janus_vision_model",
     "kimi_k25_vision",
     "llama4_vision_model",
+    "mllama_vision_model",
     "moonshine_streaming_encoder",
     "paddleocr_vl_vision",
     "parakeet_encoder",
@@ -86,6 +93,10 @@ def names_of(mapping, model_type):
 
 # Classes that the reference maps from the type of the whole model, or from none.
 TEXT_CLASSES = {
+    "blip_2_qformer": {"Blip2QFormerModel": "base"},
+    "blip_2_vision_model": {"Blip2VisionModel": "base"},
+    "idefics2_perceiver": {"Idefics2PerceiverResampler": "base"},
+    "idefics2_vision": {"Idefics2VisionTransformer": "base"},
     "florence2": {"Florence2ForConditionalGeneration": "seq2seq_lm"},
     "pix2struct": {"Pix2StructForConditionalGeneration": "seq2seq_lm"},
     "pix2struct_text_model": {"Pix2StructTextModel": "causal_lm"},
@@ -129,6 +140,8 @@ TEXT_CLASSES = {
     "chinese_clip_vision_model": {"ChineseCLIPVisionModel": "base"},
     "clip_text_model": {"CLIPTextModelWithProjection": "base"},
     "clip_vision_model": {"CLIPVisionModelWithProjection": "base"},
+    "mllama_text_model": {"MllamaForCausalLM": "causal_lm", "MllamaTextModel": "base"},
+    "mllama_vision_model": {"MllamaVisionModel": "base"},
     "metaclip_2_text_model": {"MetaClip2TextModel": "base", "MetaClip2TextModelWithProjection": "base"},
     "metaclip_2_vision_model": {"MetaClip2VisionModel": "base", "MetaClip2VisionModelWithProjection": "base"},
     "siglip2_text_model": {"Siglip2TextModel": "base"},

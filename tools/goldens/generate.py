@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids"}
+PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids", "pixel_mask", "aspect_ratio_ids", "aspect_ratio_mask"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -335,7 +335,7 @@ class Capture:
                 self.last_hidden = output.last_hidden_state
             if isinstance(output, torch.Tensor):
                 self.producers.append((name, output))
-            if name == self.norm_path:
+            if name == self.norm_path and self.norm_output is None:  # a pooled row may be normed once more
                 self.norm_output = flat(output)[self.prompt :]
                 if self.shown is not None:
                     self.norm_output = self.norm_output[self.shown]
@@ -387,7 +387,7 @@ def run(model, inputs, variant):
         capture = Captures(model, stacks, {"encoder": length, "decoder": length if model.config.model_type == "perceiver" else None})
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
-    if "pixel_attention_mask" in inputs:
+    if "spatial_shapes" in inputs:
         for name, part in getattr(capture, "stacks", {"": capture}).items():
             if name == "decoder":
                 continue
@@ -395,6 +395,8 @@ def run(model, inputs, variant):
     if "image_position_ids" in inputs:
         if "vision" in capture.stacks:
             capture.stacks["vision"].shown = (inputs["image_position_ids"] != -1).all(-1).flatten()
+    if "aspect_ratio_mask" in inputs:
+        capture.stacks["vision"].shown = tile_rows(model.config.vision_config, inputs["aspect_ratio_mask"])
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
     given = {name: tensor if name in PICTURES else tensor[None] for name, tensor in inputs.items()}
     ends = {}
@@ -418,6 +420,9 @@ def run(model, inputs, variant):
             output = model(**given, **extra)
     for handle in capture.handles:
         handle.remove()
+    crossing = getattr(texts_of(model)[0], "cross_attention_layers", None) or []
+    if crossing and "pixel_values" not in inputs:  # layers that attend to pictures are left out where there are none
+        skip(getattr(capture, "stacks", {"decoder": capture})["decoder"], set(crossing))
     if variant.get("padded"):  # rows that the model itself puts behind the tokens
         length = len(inputs["input_ids"])
         capture.boundaries = {boundary: tensor[:length] for boundary, tensor in capture.boundaries.items()}
@@ -440,6 +445,28 @@ def run(model, inputs, variant):
     if "logits" not in results and capture.norm_path:
         results["last_hidden_state"] = flat(capture.last_hidden)
     return results, capture
+
+
+def skip(capture, crossing):
+    """Boundaries of all layers, of those that were left out too."""
+    found, run = dict(capture.boundaries), 0
+    for layer in range(len(layer_stack(capture.model, capture.path)[1])):
+        run += layer not in crossing
+        capture.boundaries[layer + 1] = found[run].clone()
+    capture.count = layer + 1
+
+
+def tile_rows(config, mask):
+    """The order of the rows of tiles that are one view: those of what is shown, of tiles that are not, and of zeros behind each."""
+    made = (config.image_size // config.patch_size) ** 2 + 1
+    rows, order = -(-made // 8) * 8, []
+    pictures, tiles = mask.flatten(0, -2).shape
+    for picture, shown in enumerate(mask.flatten(0, -2).tolist()):
+        first = picture * tiles * rows
+        for kind in (1, 0):
+            order += [first + tile * rows + row for tile in range(tiles) if shown[tile] == kind for row in range(made)]
+        order += [first + tile * rows + row for tile in range(tiles) for row in range(made, rows)]
+    return torch.tensor(order)
 
 
 def texts_of(model):

@@ -29,6 +29,7 @@ SPECIAL = [
     (r"hc_pre\..*hc_(head_)?base$", 0.5, -0.5),  # hy_v4
     (r"hc_pre\..*hc_(head_)?scale$", 0.3, 1.0),
     (r"(class_embedding|cls_token|register_tokens|mask_token|image_newline|embeddings\.position_embeddings|\bprobe)$", 0.5, 0.0),  # pictures
+    (r"(positional_embedding\.gate|gate_attn|gate_ffn|cross_attn_(attn|mlp)_gate|alpha_(cross_attn|dense)|gated_positional_embedding\.embedding)$", 0.6, 0.3),  # mllama
     (r"\.lambda1$|\.lambda_[12]$", 0.3, 0.8),
 ]
 EMBEDDING = re.compile(r"(^|[._])(wte|wpe|shared|embeddings?|embed_tokens|embed_positions|tokens_embed|positions_embed|embed_in)\.weight$")

@@ -1,6 +1,6 @@
 """Writes crates/sli/tests/seeing: records with pictures and texts, and what transformers' processors and models make of them.
 
-    python tools/pictures/records.py
+    python tools/pictures/records.py [NAME...]
 
 The models are goldens (`goldens/NAME`); here are the files of their tokenizers and processors, records, pictures, and the logarithm
 of the probability of every token but the first.
@@ -34,6 +34,7 @@ WORDS = "what is this ? a cat and the other one user assistant : look at these".
 CASES = {
     "llava": ("LlavaProcessor", {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}, "CLIPImageProcessor", {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}, "<image>", [], {"image_token": "<image>"}),
     "qwen2_5_vl": ("Qwen2_5_VLProcessor", {}, "Qwen2VLImageProcessor", {"patch_size": 4, "size": {"shortest_edge": 256, "longest_edge": 2048}}, "<|image_pad|>", ["<|video_pad|>"], {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}),
+    "idefics2": ("Idefics2Processor", {"image_seq_len": 3}, "Idefics2ImageProcessor", {"size": {"longest_edge": 20, "shortest_edge": 8}, "do_image_splitting": False}, "<image>", ["<fake_token_around_image>", "<end_of_utterance>"], {}),
     "idefics3": ("Idefics3Processor", {"image_seq_len": 4}, "Idefics3ImageProcessor", {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 16}}, "<image>", ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>"] + [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)], {}),
 }
 TEMPLATE = "{% for m in messages %}{{ m.role }} : {% for part in m.content %}{% if part.type == 'image' %}@ {% else %}{{ part.text }} {% endif %}{% endfor %}{% endfor %}"
@@ -67,7 +68,8 @@ def main():
     (OUT / "pictures").mkdir(parents=True, exist_ok=True)
     for at, size in enumerate(SIZES):
         Image.fromarray(drawn(*size).astype("uint8")).save(OUT / f"pictures/{at}.{'jpg' if at == 2 else 'png'}")
-    for name, (cls, keys, images, settings, placeholder, further, named) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        cls, keys, images, settings, placeholder, further, named = CASES[name]
         folder = OUT / name
         folder.mkdir(exist_ok=True)
         words = tokenizer(placeholder, further, named)

@@ -86,7 +86,7 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
             ..Record::default()
         });
         if let Some(pictures) = pictures.as_ref().filter(|_| beside) {
-            own.inputs = positions_of(&own, pictures, model);
+            own.inputs = positions_of(&own, (record.pictures.as_ref(), pictures), model);
         }
         writer.push(&own).unwrap();
         if beside {

@@ -197,7 +197,7 @@ fn questions(random: &mut Random, golden: &Golden, model: &Model) -> Vec<(Record
             tokens,
             ..Record::default()
         };
-        record.inputs = positions_of(&record, &pictures, model);
+        record.inputs = positions_of(&record, (None, &pictures), model);
         asked.push((record, pictures));
     }
     asked

@@ -393,6 +393,7 @@ impl Branch {
             mixer,
             post: None,
             gain: Gain::One,
+            of_seeing: false,
         }
     }
 }

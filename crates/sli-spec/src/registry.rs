@@ -181,7 +181,9 @@ const FAMILIES: &[&[ModelType]] = &[
         row("hyperclovax_vision_v2", |config| {
             vision::hyperclovax_vision(config, part)
         }),
+        row("aria", |config| vision::aria(config, part)),
         row("aya_vision", |config| vision::aya_vision(config, part)),
+        row("blip-2", |config| vision::blip_2(config, part)),
         row("chinese_clip", |config| vision::chinese_clip(config, part)),
         row("clip", |config| vision::clip(config, part)),
         row("cohere2_vision", |config| {
@@ -205,6 +207,8 @@ const FAMILIES: &[&[ModelType]] = &[
         row("glm4v_moe", |config| vision::glm4v_moe(config, part)),
         row("glm_ocr", |config| vision::glm_ocr(config, part)),
         row("glmga", |config| vision::glm4v(config, part)),
+        row("idefics", |config| vision::idefics(config, part)),
+        row("idefics2", |config| vision::idefics2(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
         row("internvl", |config| vision::internvl(config, part)),
         row("internvl_chat", |config| {
@@ -228,6 +232,7 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::mistral_large4(config, part)
         }),
         row("mistral3", |config| vision::mistral3(config, part)),
+        row("mllama", |config| vision::mllama(config, part)),
         row("paligemma", |config| vision::paligemma(config, part)),
         row("paddleocr_vl", |config| vision::paddleocr_vl(config, part)),
         row("qianfan_ocr", |config| vision::qianfan_ocr(config, part)),

@@ -88,6 +88,10 @@ pub enum Elementwise {
     LogOfNegated,
     /// `ln(x)`: the same of one that is stored as `exp(x)`.
     Log,
+    /// `tanh(x)`: the factor of a gate.
+    Tanh,
+    /// `1 - tanh(x)`: what such a gate leaves of the rest.
+    OneMinusTanh,
 }
 
 impl Elementwise {
@@ -99,6 +103,8 @@ impl Elementwise {
             Self::MinusOne => stored - 1.0,
             Self::LogOfNegated => (-stored).ln(),
             Self::Log => stored.ln(),
+            Self::Tanh => stored.tanh(),
+            Self::OneMinusTanh => 1.0 - stored.tanh(),
         }
     }
 }

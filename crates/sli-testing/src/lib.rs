@@ -105,12 +105,19 @@ pub struct GoldenPictures {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles; none where the model reads no such.
     pub sizes: Vec<[u32; 2]>,
-    /// Of the patches of every view 1 for those that are none of padding; none where the model reads no such.
+    /// Numbers of the shapes of each; none where the model reads no such.
+    pub shapes: Vec<u32>,
+    /// Of the patches of every view, or of the tiles of every picture, 1 for those that are none of padding; none where the
+    /// model reads no such.
     pub shown: Vec<u32>,
     /// Rows and columns of blocks of each that become one row; none where the model reads no such.
     pub merges: Vec<u32>,
     /// Column and row of every patch, of padding -1; none where the model reads no such.
     pub places: Vec<[i64; 2]>,
+    /// Of every point of all views 1 where it is of a picture; none where the record says no such.
+    pub points: Vec<u32>,
+    /// 1 where a token sees a part of them, where the model reads such.
+    pub seen: Option<Vec<u32>>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -492,8 +499,12 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
     let sizes = ["image_sizes", "spatial_shapes"].iter();
     let sizes = sizes.filter_map(|name| integers(expected, &format!("{id}.{name}")));
     let sizes = sizes.flatten().collect::<Vec<u32>>();
-    let shown = integers(expected, &format!("{id}.pixel_attention_mask")).unwrap_or_default();
     let merges = integers(expected, &format!("{id}.image_merge_sizes")).unwrap_or_default();
+    let whole = |names: &[&str]| {
+        let mut all = names.iter();
+        all.find_map(|name| integers(expected, &format!("{id}.{name}")))
+    };
+    let shown = whole(&["pixel_attention_mask", "aspect_ratio_mask"]).unwrap_or_default();
     Some(GoldenPictures {
         shape,
         sizes: sizes.as_chunks().0.to_vec(),
@@ -504,6 +515,9 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
             .as_chunks()
             .0
             .to_vec(),
+        shapes: whole(&["aspect_ratio_ids"]).unwrap_or_default(),
+        points: whole(&["pixel_attention_mask", "pixel_mask"]).unwrap_or_default(),
+        seen: whole(&["cross_attention_mask", "image_attention_mask"]),
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),
     })

@@ -6,6 +6,17 @@ use sli_spec::{ModelSpec, Pictures, Place, PreparedPictures, Scattered};
 use crate::input::{Content, InputError, RawRecord, Tensors};
 use crate::tensors::{Prepared, TensorReader};
 
+/// The pictures of a record.
+#[derive(Debug)]
+pub struct PictureRecord {
+    /// Their patches.
+    pub record: Record,
+    /// 1 where a token sees a part of them, where the record says so.
+    pub seen: Option<Vec<u32>>,
+    /// They were prepared here.
+    pub is_made: bool,
+}
+
 /// What a model demands of a record's pictures.
 #[derive(Clone, Copy, Debug)]
 pub struct PictureRules<'a> {
@@ -28,7 +39,11 @@ impl<'a> PictureRules<'a> {
     }
 
     /// The patches of a record's pictures under its id and row: as many tokens of 0 as rows, their places, their numbers.
-    pub fn read(self, tensors: &mut TensorReader, raw: &RawRecord) -> Result<Record, InputError> {
+    pub fn read(
+        self,
+        tensors: &mut TensorReader,
+        raw: &RawRecord,
+    ) -> Result<PictureRecord, InputError> {
         let name = self.pictures.layout.name();
         let none = Record {
             id: raw.id.clone(),
@@ -37,7 +52,11 @@ impl<'a> PictureRules<'a> {
         };
         let Some(given) = &raw.tensors else {
             if self.beside {
-                return Ok(none);
+                return Ok(PictureRecord {
+                    record: none,
+                    seen: None,
+                    is_made: false,
+                });
             }
             return refused(
                 raw,
@@ -99,6 +118,23 @@ impl<'a> PictureRules<'a> {
             };
             prepared.places = places.as_chunks().0.to_vec();
         }
+        if let Some(name) = layout.points() {
+            let points = tensors.whole_numbers(given, name, raw)?;
+            prepared.points = points.unwrap_or_default();
+        }
+        if let Some(name) = layout.shapes() {
+            let Some(shapes) = tensors.whole_numbers(given, name, raw)? else {
+                return refused(
+                    raw,
+                    &format!("{} has no tensor `{}`", given.source(), given.name(name)),
+                    "the model's processor makes it beside the pictures",
+                );
+            };
+            prepared.shapes = shapes;
+        }
+        let seen = self.spec.seen_pictures();
+        let seen = seen.map(|(mask, _)| tensors.whole_numbers(given, mask, raw));
+        let seen = seen.transpose()?.flatten();
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
         }
@@ -112,19 +148,48 @@ impl<'a> PictureRules<'a> {
                 );
             }
         };
-        Ok(Record {
+        let record = Record {
             tokens: vec![0; places.len()],
             inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),
             features: Some(patches),
             ..none
+        };
+        let is_made = matches!(given, Tensors::Made(_));
+        Ok(PictureRecord {
+            record,
+            seen,
+            is_made,
         })
     }
 
-    /// Positions of the tokens of a record with pictures, where the model has such.
-    pub fn positions(self, tokens: &[u32], pictures: &Record) -> Option<Vec<u32>> {
-        let places = Place::all(pictures.inputs.as_deref()?);
-        let positions = self.spec.positions_beside(tokens, &places)?;
-        Some(positions.into_flattened())
+    /// What stands beside the tokens of a record with pictures, where the model has such: their positions, or what they see of
+    /// the pictures.
+    pub fn beside_tokens(
+        self,
+        raw: &Record,
+        pictures: &PictureRecord,
+        place: &crate::input::Place,
+    ) -> Result<Option<Vec<u32>>, InputError> {
+        let Some(numbers) = pictures.record.inputs.as_deref() else {
+            return Ok(None);
+        };
+        let places = Place::all(numbers);
+        if let Some((name, placeholder)) = self.spec.seen_pictures() {
+            let tokens = raw.tokens.len();
+            let behind = placeholder.filter(|_| pictures.is_made);
+            let made = behind.map(|token| ModelSpec::seen_behind(&raw.tokens, token, &places));
+            let seen = made.transpose().and_then(|made| {
+                let mask = made.as_deref().or(pictures.seen.as_deref());
+                self.spec.seen_beside(tokens, mask, &places)
+            });
+            return seen.map(Some).map_err(|problem| {
+                let problem = format!("record `{}`: `{name}` {problem}", raw.id);
+                let hint = "prepare it as the model's processor does, or give pictures a token each; --max-length may have cut some";
+                InputError::record(place, problem).with_hint(hint)
+            });
+        }
+        let positions = self.spec.positions_beside(&raw.tokens, &places);
+        Ok(positions.map(Vec::into_flattened))
     }
 
     /// Refuses a record whose tokens do not stand for what is seen of its pictures.

@@ -265,7 +265,7 @@ impl Preparer<'_> {
                 let alone = self.rules.pictures.is_some_and(|rules| !rules.beside);
                 let mut patches = pictures.take_if(|_| alone);
                 if let Some(patches) = &mut patches {
-                    tokenised.encoded.ids = std::mem::take(&mut patches.tokens);
+                    tokenised.encoded.ids = std::mem::take(&mut patches.record.tokens);
                 }
                 let row = raw.row;
                 let prepared = self.rules.prepare(raw, tokenised, tokenizer.as_ref());
@@ -278,11 +278,13 @@ impl Preparer<'_> {
                 }
                 record.features = values.map(|(values, _)| values);
                 if let Some(patches) = patches {
-                    (record.inputs, record.features) = (patches.inputs, patches.features);
+                    let own = patches.record;
+                    (record.inputs, record.features) = (own.inputs, own.features);
                 }
                 if let Some((rules, pictures)) = self.rules.pictures.zip(pictures.as_ref()) {
-                    rules.check(&record, pictures, &place)?;
-                    record.inputs = rules.positions(&record.tokens, pictures).or(record.inputs);
+                    rules.check(&record, &pictures.record, &place)?;
+                    let beside = rules.beside_tokens(&record, pictures, &place)?;
+                    record.inputs = beside.or(record.inputs);
                 }
                 let decoder = match self.rules.decoder.zip(said) {
                     None => None,
@@ -302,7 +304,9 @@ impl Preparer<'_> {
                 };
                 counts.records += 1;
                 counts.tokens += record.tokens.len() as u64;
-                let sees = pictures.as_ref().is_some_and(|own| !own.tokens.is_empty());
+                let sees = pictures
+                    .as_ref()
+                    .is_some_and(|own| !own.record.tokens.is_empty());
                 if record.tokens.is_empty() && !sees {
                     counts.empty += 1;
                     if counts.empty <= NAMED_WARNINGS {
@@ -316,7 +320,7 @@ impl Preparer<'_> {
                     .push_annotated(&record, &annotation)
                     .map_err(|error| self.placed(error, &record.id, &place))?;
                 if let Some(pictures) = &pictures {
-                    spool.push_pictures(pictures)?;
+                    spool.push_pictures(&pictures.record)?;
                 }
                 if let Some(part) = decoder {
                     spool.push_decoder(&part.record, &part.annotation)?;

@@ -185,7 +185,8 @@ impl BoundLayer<'_> {
         }
         let x = transformed.as_ref().map_or(x, Mat::view);
         let mut results = LogitResults {
-            target: vec![0.0; wanted.targets.as_ref().map_or(0, |_| rows + 1)],
+            // A token without logits is never predicted.
+            target: vec![f32::NEG_INFINITY; wanted.targets.as_ref().map_or(0, |_| rows + 1)],
             log_sum_exp: Vec::new(),
             top: wanted.top_k.map(|k| TopK::new(rows, k)),
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::Mat;
-use sli_spec::{Interpolation, Pictures, PlaceTable, WeightIndex};
+use sli_spec::{Interpolation, Pictures, Place, PlaceTable, TileTables, WeightIndex};
 
 use super::BoundLayer;
 use super::batch::Batch;
@@ -31,7 +31,8 @@ pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
         None => 0,
     };
     let normed = pictures.input_norm.as_ref().map_or(0, |_| patch);
-    2 * longest * patch + longest.min(PATCHES) * (width + normed) + table
+    let of_tiles = pictures.tiles.map_or(0, |_| width);
+    2 * longest * patch + longest.min(PATCHES) * (width + normed + of_tiles) + table
 }
 
 impl BoundLayer<'_> {
@@ -45,10 +46,6 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         hidden.reset(batch.rows(), pictures.width());
         let views = batch.branches_of(&batch.whole());
-        let patches_of = |view: &Range<usize>| {
-            let [patches, _] = pictures.parts_of(view.len());
-            view.start + patches.start..view.start + patches.end
-        };
         let (mut rest, mut end) = (&views[..], 0);
         for (offset, record) in batch.records.iter().enumerate() {
             if record.tokens == 0 || record.is_repeated {
@@ -57,8 +54,12 @@ impl BoundLayer<'_> {
             end += record.tokens;
             let (own, others) = rest.split_at(rest.partition_point(|view| view.end <= end));
             rest = others;
-            let patches = own.iter().flat_map(patches_of);
-            let patches: Vec<usize> = patches.collect();
+            let mut patches = Vec::new();
+            for row in own.iter().cloned().flatten() {
+                if batch.place(row)?.is_patch() {
+                    patches.push(row);
+                }
+            }
             let values = records.features(batch.first_record + offset)?;
             let width = pictures.patch_values();
             if values.len() != patches.len() * width {
@@ -73,6 +74,9 @@ impl BoundLayer<'_> {
             }
             let values = Mat::from_vec(patches.len(), width, values);
             self.project_patches(pictures, &values, &patches, hidden)?;
+        }
+        if let Some(tables) = &pictures.tiles {
+            return self.join_tiles(tables, pictures, batch, hidden);
         }
         self.put_front(pictures, &views, hidden)?;
         if let Some(table) = &pictures.positions {
@@ -146,6 +150,83 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
+    /// Rows of tiles that are one view: rows in front, what places and tiles add, the norm of all but rows of zeros.
+    fn join_tiles(
+        &self,
+        tables: &TileTables,
+        pictures: &Pictures,
+        batch: &Batch,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let (Some(places), Some(norm)) = (&pictures.positions, &pictures.norm) else {
+            let problem = "tiles without places or without a norm";
+            return Err(EngineError::Internal(problem.into()));
+        };
+        let [rows, columns] = places.grid;
+        let front = pictures.front.len();
+        let of_tile = front + rows * columns;
+        // Its number among the rows of its tile.
+        let at = |place: Place| {
+            if place.is_patch() {
+                front + place.row as usize * columns + place.column as usize
+            } else {
+                place.column as usize
+            }
+        };
+        let tile = |place: Place| place.shape as usize * tables.tiles + place.tile as usize;
+        let mut out = Mat::default();
+        for start in (0..batch.rows()).step_by(PATCHES) {
+            let rows = start..batch.rows().min(start + PATCHES);
+            let all = rows.clone().map(|row| Ok((row, batch.place(row)?)));
+            let all: Vec<(usize, Place)> = all.collect::<Result<_, EngineError>>()?;
+            for &(row, place) in &all {
+                if !place.is_patch() {
+                    hidden.row_mut(row).fill(0.0);
+                }
+            }
+            let (made, zeros): (Vec<_>, Vec<_>) =
+                (all.into_iter()).partition(|(_, place)| place.row != Place::ZEROS);
+            // A table, the rows of it that are added, and by what they are multiplied.
+            let mut add = |table, of: Vec<(usize, usize)>, factor| -> Result<(), EngineError> {
+                let ids: Vec<u32> = of.iter().map(|&(_, id)| id as u32).collect();
+                out.reset(ids.len(), hidden.cols());
+                self.gather(table, &ids, &mut out, false)?;
+                let factor = match factor {
+                    Some(factor) => self.vector(factor)?.first().copied().unwrap_or(1.0),
+                    None => 1.0,
+                };
+                for (number, (row, _)) in of.into_iter().enumerate() {
+                    let sum = hidden.row_mut(row).iter_mut();
+                    let pairs = sum.zip(out.row(number));
+                    pairs.for_each(|(sum, value)| *sum += factor * value);
+                }
+                Ok(())
+            };
+            let patches = made.iter().filter(|(_, place)| place.is_patch());
+            let patches = patches.map(|&(row, place)| (row, tile(place))).collect();
+            add(tables.of_tiles.table, patches, Some(tables.of_tiles.factor))?;
+            for (number, own) in pictures.front.iter().enumerate() {
+                let rows = made.iter().filter(|(_, place)| !place.is_patch());
+                let rows = rows.filter(|(_, place)| place.column as usize == number);
+                add(own.weight, rows.map(|&(row, _)| (row, 0)).collect(), None)?;
+            }
+            let own = made.iter().map(|&(row, place)| (row, at(place))).collect();
+            add(places.weight, own, Some(tables.of_places))?;
+            let own = made.iter();
+            let own = own.map(|&(row, place)| (row, tile(place) * of_tile + at(place)));
+            add(
+                tables.of_rows.table,
+                own.collect(),
+                Some(tables.of_rows.factor),
+            )?;
+            self.norm_in_place(norm, hidden.rows_view_mut(rows))?;
+            for (row, _) in zeros {
+                hidden.row_mut(row).fill(0.0);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the rows of a table by place to the patches of every view.
     fn add_places(
         &self,
@@ -213,7 +294,7 @@ impl Stretched {
             let mut table = Mat::new(ids.len(), width);
             layer.gather(weight, &ids, &mut table, false)?;
             let to = wanted.map(|count| count as usize);
-            if to != self.grid {
+            if to != self.grid || self.otherwise == Interpolation::Buckets {
                 let [Some(down), Some(across)] =
                     [0, 1].map(|axis| shares(self.otherwise, self.grid[axis], to[axis]))
                 else {
@@ -260,6 +341,36 @@ fn linear(from: usize, to: usize) -> Vec<Shares> {
             ((first + beside).clamp(0.0, last) as usize, share)
         };
         vec![tap(0.0), tap(1.0)]
+    };
+    (0..to).map(of).collect()
+}
+
+/// The one whose bounds, at `k / from`, one lies between; both in f32 as torch computes them: it fills ranges by twice eight
+/// numbers, of which each eight go on from a rounded one.
+fn buckets(from: usize, to: usize) -> Vec<Shares> {
+    const LANES: usize = 8;
+    let step = 1.0 / from as f64;
+    let count = ((1.0 - step) / step).ceil() as usize;
+    let together = count / (2 * LANES) * (2 * LANES);
+    let bound = |at: usize| {
+        let first = if at < together {
+            at / LANES * LANES
+        } else {
+            at
+        };
+        let first = f64::from((step + step * first as f64) as f32);
+        if at < together {
+            (first + (at % LANES) as f64 * step) as f32
+        } else {
+            first as f32
+        }
+    };
+    let bounds: Vec<f32> = (0..count).map(bound).collect();
+    let width = 1.0 / to as f32;
+    let of = |place: usize| {
+        let at = (place as f32 * width).min(1.0 - 1e-6);
+        let below = bounds.partition_point(|&bound| bound <= at);
+        vec![(below.min(from - 1), 1.0)]
     };
     (0..to).map(of).collect()
 }
@@ -316,6 +427,7 @@ fn shares(how: Interpolation, from: usize, to: usize) -> Option<Vec<Shares>> {
         Interpolation::None => return None,
         Interpolation::Corners => between(from, to),
         Interpolation::Linear => linear(from, to),
+        Interpolation::Buckets => buckets(from, to),
         Interpolation::Cubic => cubic(from, to),
         Interpolation::CubicAntialiased => around([from, to], (2.0, |x| keys(-0.5, x))),
         Interpolation::LinearAntialiased => around([from, to], (1.0, |x| (1.0 - x.abs()).max(0.0))),

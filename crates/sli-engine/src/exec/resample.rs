@@ -44,7 +44,7 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
 fn sides(joining: Joining, parts: usize) -> usize {
     match joining {
         Joining::Beside | Joining::EachNormed | Joining::ByTurns => parts,
-        Joining::Mean | Joining::Mixed => 1,
+        Joining::Mean | Joining::Mixed | Joining::KeptByTurns(_) => 1,
     }
 }
 
@@ -155,6 +155,20 @@ impl BoundLayer<'_> {
                                 let targets = joined.iter_mut().skip(first).step_by(parts);
                                 let pairs = targets.zip(of(source)?);
                                 pairs.for_each(|(target, value)| *target = *value);
+                            }
+                        }
+                        Joining::KeptByTurns(kept) => {
+                            let own = width / (1 + kept);
+                            for &source in sources {
+                                let (end, beside) = of(source)?.split_at(own);
+                                let (target, turns) = joined.split_at_mut(own);
+                                target.copy_from_slice(end);
+                                for (number, layer) in beside.chunks_exact(own).enumerate() {
+                                    let targets = turns.iter_mut().skip(number).step_by(kept);
+                                    targets
+                                        .zip(layer)
+                                        .for_each(|(target, value)| *target = *value);
+                                }
                             }
                         }
                         Joining::Beside | Joining::EachNormed => {

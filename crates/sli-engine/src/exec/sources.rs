@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Mechanism, ModelSpec, Place, Stack};
+use sli_spec::{Mechanism, ModelSpec, PictureRows, Place, RowRule, Sequence, Stack};
 
 use crate::plan::division::rows_in;
 use crate::records::RecordSpool;
@@ -33,6 +33,7 @@ impl Sources {
         let source = |source: usize| {
             let earlier = &spec.stacks[source];
             let own = records.of(earlier.sequence);
+            let pictures = records.of(Sequence::Pictures);
             let all = rows_of_records(earlier, records, range.clone(), owners);
             let rows = match stack.rows_of_views() {
                 None => {
@@ -50,7 +51,7 @@ impl Sources {
                         }
                         let of_record = all[offset].clone();
                         let views = rows_in(stack, records, record) / of_view.max(1);
-                        let Some(lengths) = view_lengths(earlier, own, record)? else {
+                        let Some(lengths) = view_lengths(earlier, [own, pictures], record)? else {
                             // Every view reads all of it.
                             rows.extend((0..views).map(|_| of_record.clone()));
                             continue;
@@ -133,21 +134,28 @@ fn rows_of_records(
 /// Rows of every view that a record has in a stack; `None`: it has no views there.
 fn view_lengths(
     stack: &Stack,
-    records: &RecordSpool,
+    [records, pictures]: [&RecordSpool; 2],
     record: usize,
 ) -> Result<Option<Vec<usize>>, ResultsError> {
     if let Some(of_view) = stack.rows_of_views() {
         let views = records.tokens_of(record) / of_view.max(1);
         return Ok(Some(vec![of_view; views]));
     }
-    if stack.input.pictures().is_none() {
-        return Ok(None);
-    }
+    let (records, rule) = match stack.sequence {
+        _ if stack.input.pictures().is_some() => (records, None),
+        Sequence::Rows(RowRule::Pictures(rule @ PictureRows::Patches { .. })) => {
+            (pictures, Some(rule))
+        }
+        _ => return Ok(None),
+    };
     let mut lengths = Vec::new();
     for record in records.read(record..record + 1)? {
         let places = Place::all(record.inputs.as_deref().unwrap_or_default());
         let views = places.chunk_by(|one, other| one.view == other.view);
-        lengths.extend(views.map(<[Place]>::len));
+        lengths.extend(views.map(|view| match rule {
+            None => view.len(),
+            Some(rule) => rule.sources(view).len(),
+        }));
     }
     Ok(Some(lengths))
 }

@@ -92,6 +92,13 @@ impl BoundLayer<'_> {
                 probe.branch(site, rows, output.view());
             }
             self.gain(&branch.gain, &mut output)?;
+            if branch.of_seeing {
+                for (target, row) in range.clone().enumerate() {
+                    if rows.batch.seen(row)?.is_empty() {
+                        output.row_mut(target).fill(0.0);
+                    }
+                }
+            }
             if index == 0 {
                 std::mem::swap(&mut sum, &mut output);
             } else {

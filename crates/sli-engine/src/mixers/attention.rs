@@ -34,6 +34,9 @@ impl Mix for Attention {
         if self.merged.is_some() {
             buffers = buffers.rows(Buffer::Gate, Running::columns(self.heads, self.value_dim));
         }
+        if self.merged_norm.is_some() {
+            buffers = buffers.rows(Buffer::Up, self.query.in_features);
+        }
         if self.differential.is_some() {
             // Buffers of pairs and of single heads change places.
             for buffer in [Buffer::Query, Buffer::Value, Buffer::Heads, Buffer::Inner] {
@@ -437,8 +440,14 @@ fn attend(
         KeyValue::Own { .. } if attention.mask == Mask::Windows => {
             rows.batch.segments_of_windows(rows.chunk)?
         }
+        KeyValue::Own { .. } if attention.mask == Mask::BlankApart => {
+            rows.batch.segments_of_blank(rows.chunk)?
+        }
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
+        KeyValue::OfStack { stack, .. } if attention.mask == Mask::Seen => {
+            rows.batch.segments_of_seen(stack, rows.chunk)?
+        }
         KeyValue::OfStack { stack, .. } => rows.batch.segments_of_source(stack, rows.chunk),
     };
     let dynamic = attention
@@ -502,6 +511,10 @@ fn attend(
         value_dim *= 2;
     }
     scratch.heads.reset(scratch.query.rows(), heads * value_dim);
+    if attention.mask == Mask::Seen {
+        // Rows without keys are in no segment.
+        scratch.heads.as_mut_slice().fill(0.0);
+    }
     let shared = match attention.key_value {
         KeyValue::Own { .. } | KeyValue::OfStack { .. } => None,
         KeyValue::OfLayer(source) => Some(of_layer(kept, source)?),

@@ -7,8 +7,10 @@ use sli_spec::Mask;
 pub(super) fn mask(mask: Mask) -> AttentionMask {
     match mask {
         // The addends of a record mask its padding.
-        // The segments are windows.
-        Mask::Full | Mask::FullButPadding(_) | Mask::Windows => AttentionMask::Full,
+        // The segments are windows, or of what sees the same.
+        Mask::Full | Mask::FullButPadding(_) | Mask::Windows | Mask::BlankApart | Mask::Seen => {
+            AttentionMask::Full
+        }
         // The segments say where the context ends.
         // Runs of tokens join what is seen.
         Mask::Causal | Mask::CausalAfterContext | Mask::CausalRuns { window: None, .. } => {

@@ -30,19 +30,26 @@ pub(super) fn attend(
         value,
         heads: output,
         gate,
+        up: normed,
         ..
     } = scratch;
     let (heads, kv_heads) = (attention.heads, attention.kv_heads);
     let end = end_of(ends, stack)?;
     let seen = rows.batch.source_rows(stack, rows.chunk);
+    let mut of_others = end.rows_view(seen.clone());
+    if let Some(norm) = &attention.merged_norm {
+        normed.reset(of_others.rows(), of_others.cols());
+        layer.norm(norm, of_others, normed.view_mut())?;
+        of_others = normed.view();
+    }
     key.reset(seen.len(), kv_heads * attention.head_dim);
     let others = layer.of(Enters::Others);
-    others.linear(end.rows_view(seen.clone()), of_keys, key.view_mut())?;
+    others.linear(of_others, of_keys, key.view_mut())?;
     if let Some(norm) = &attention.key_norm {
         layer.head_norm(norm, kv_heads, key.view_mut())?;
     }
     value.reset(seen.len(), kv_heads * attention.value_dim);
-    others.linear(end.rows_view(seen), of_values, value.view_mut())?;
+    others.linear(of_others, of_values, value.view_mut())?;
     let segments = rows.batch.segments_of_source(stack, rows.chunk);
     let sums = gate.view_mut();
     let args = AttentionArgs {

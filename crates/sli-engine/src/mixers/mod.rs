@@ -60,6 +60,7 @@ mod sparse_feed_forward;
 mod state_space_dual;
 pub(crate) mod stream_attention;
 pub(crate) mod streams;
+mod tile_row;
 mod time_mix;
 mod top_keys;
 mod transient_global;
@@ -139,6 +140,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LowRank(product) => product,
         Mixer::LowRankGate(gate) => gate,
         Mixer::AddedRows(rows) => rows,
+        Mixer::TileRow(row) => row,
         Mixer::LayerInput(input) => input,
         Mixer::NgramInput(input) => input.as_ref(),
         Mixer::Streams(streams) => streams,

@@ -31,6 +31,11 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     for norm in norms.chain(&pictures.norm) {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
+                    if let Some(tables) = &pictures.tiles {
+                        add(tables.of_tiles.factor);
+                        add(tables.of_rows.factor);
+                        add(tables.of_places);
+                    }
                     return keys;
                 }
                 Input::Resampled(rows) => {

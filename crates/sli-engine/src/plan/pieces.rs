@@ -132,7 +132,9 @@ fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
             | Mask::CausalAfterContext
             | Mask::CausalWindowAfterContext(_)
             | Mask::CausalRuns { .. }
-            | Mask::Windows,
+            | Mask::Windows
+            | Mask::BlankApart
+            | Mask::Seen,
         ) => pieces,
     }
 }

@@ -7,11 +7,20 @@
 use sli_engine::Model;
 use sli_engine::records::Record;
 use sli_spec::{Place, PreparedPictures};
-use sli_testing::GoldenRecord;
+use sli_testing::{GoldenPictures, GoldenRecord};
 
-/// Positions of the tokens of a record with pictures, where the model has such.
-pub fn positions_of(own: &Record, pictures: &Record, model: &Model) -> Option<Vec<u32>> {
+/// Positions of the tokens of a record with pictures, or what they see of these as was given, or all, where the model has such.
+pub fn positions_of(
+    own: &Record,
+    (given, pictures): (Option<&GoldenPictures>, &Record),
+    model: &Model,
+) -> Option<Vec<u32>> {
     let places = Place::all(pictures.inputs.as_deref()?);
+    if model.spec.seen_pictures().is_some() {
+        let mask = given.and_then(|given| given.seen.as_deref());
+        let seen = model.spec.seen_beside(own.tokens.len(), mask, &places);
+        return Some(seen.unwrap());
+    }
     let positions = model.spec.positions_beside(&own.tokens, &places)?;
     Some(positions.into_flattened())
 }
@@ -25,9 +34,11 @@ pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         pixels: (given.shape, given.values.into()),
         grids: given.grids,
         sizes: given.sizes,
+        shapes: given.shapes,
         shown: given.shown,
         merges: given.merges,
         places: given.places,
+        points: given.points,
         has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();

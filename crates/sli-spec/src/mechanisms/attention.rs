@@ -32,6 +32,8 @@ pub struct Attention {
     /// A stack whose end has keys and values too, by the same projections and norms and without positions: all are seen
     /// beside the own ones, in one softmax (T5Gemma 2).
     pub merged: Option<usize>,
+    /// Norm of the rows of that stack, in front of their keys and values.
+    pub merged_norm: Option<Norm>,
     /// `[hidden, heads * value_dim]`.
     pub output: Linear,
     /// What they take of earlier rows, as projected.
@@ -195,6 +197,7 @@ impl Attention {
             query,
             key_value,
             merged: None,
+            merged_norm: None,
             output,
             mixing: None,
             key_value_inputs: None,
@@ -330,6 +333,7 @@ impl Mechanism for Attention {
             query,
             key_value,
             merged: _,
+            merged_norm,
             output,
             mixing,
             key_value_inputs: _,
@@ -380,6 +384,7 @@ impl Mechanism for Attention {
                 uses.linear(value);
             }
         }
+        uses.norm(merged_norm.as_ref());
         if let Some(mixing) = mixing {
             mixing.weights(uses);
         }
@@ -568,11 +573,19 @@ impl Mechanism for Attention {
                 "what is only of a layer's own keys, beside those of another stack",
             ),
             (
+                self.merged.is_none() && self.merged_norm.is_some(),
+                "a norm of another stack's rows, of which none are seen",
+            ),
+            (
+                self.mask == Mask::Seen && !of_stack,
+                "rows of pictures among a layer's own",
+            ),
+            (
                 !has_values && self.value_dim != self.head_dim,
                 "keys as values of another width",
             ),
             (
-                of_stack && (!are_placed || self.mask != Mask::Full),
+                of_stack && (!are_placed || !matches!(self.mask, Mask::Full | Mask::Seen)),
                 "places of rows in the rows of another stack",
             ),
             (

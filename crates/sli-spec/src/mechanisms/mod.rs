@@ -45,6 +45,7 @@ mod state;
 mod state_space_dual;
 mod stream_attention;
 mod streams;
+mod tile_row;
 mod time_mix;
 mod transient_global;
 mod uses;
@@ -96,6 +97,7 @@ pub use self::state::StateSpec;
 pub use self::state_space_dual::{GatedNorm, StateSpaceDual};
 pub use self::stream_attention::StreamAttention;
 pub use self::streams::{StreamUpdate, Streams};
+pub use self::tile_row::TileRow;
 pub use self::time_mix::{ChannelMix, TimeMix};
 pub use self::transient_global::TransientGlobal;
 pub use self::uses::Uses;
@@ -175,6 +177,8 @@ pub enum Mixer {
     LayoutAttention(Box<LayoutAttention>),
     /// Rows of an earlier stack enter.
     AddedRows(AddedRows),
+    /// A row of a table enters, by the tile that a row of a picture is of.
+    TileRow(TileRow),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -198,6 +202,7 @@ impl Mixer {
             Self::LowRankGate(gate) => gate,
             Self::LayerInput(input) => input,
             Self::AddedRows(rows) => rows,
+            Self::TileRow(row) => row,
             Self::NgramInput(input) => input.as_ref(),
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),

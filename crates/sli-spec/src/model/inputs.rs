@@ -47,6 +47,11 @@ pub enum InputKind {
     Fractions,
     /// Time, row and column that rotations turn by; the token's number where a record gives none.
     Positions,
+    /// The first of the rows of its pictures that it sees, and the one behind the last; both 0: it sees none.
+    Seen {
+        /// The token that stands for a picture: those behind it see it where the record's pictures are prepared here.
+        placeholder: Option<u32>,
+    },
 }
 
 /// Rows of tables by numbers of the record.
@@ -124,7 +129,11 @@ impl InputKind {
     pub fn is_required(self) -> bool {
         match self {
             Self::Corners | Self::Fractions => true,
-            Self::Ids { .. } | Self::Boxes { .. } | Self::Marks { .. } | Self::Positions => false,
+            Self::Ids { .. }
+            | Self::Boxes { .. }
+            | Self::Marks { .. }
+            | Self::Positions
+            | Self::Seen { .. } => false,
         }
     }
 }
@@ -146,7 +155,10 @@ impl TokenInput {
                 below: _,
                 otherwise,
             } => otherwise,
-            InputKind::Boxes { .. } | InputKind::Corners | InputKind::Fractions => 0,
+            InputKind::Boxes { .. }
+            | InputKind::Corners
+            | InputKind::Fractions
+            | InputKind::Seen { .. } => 0,
             InputKind::Marks { first } => u32::from(first && position == 0),
             InputKind::Positions => position as u32,
         }
@@ -174,7 +186,7 @@ impl TokenInput {
                 let found = values.into_iter().find(|value| !value.is_finite());
                 found.map(|value| format!("{value}, which is no place"))
             }
-            InputKind::Positions => None,
+            InputKind::Positions | InputKind::Seen { .. } => None,
             InputKind::Marks { first: _ } => {
                 let found = numbers.iter().find(|&&mark| mark > 1);
                 found.map(|mark| format!("{mark}, which is no 0 or 1"))

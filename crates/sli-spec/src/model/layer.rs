@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::transform::is_default;
 use crate::mechanisms::{Mechanism, Mixer, Uses};
 use crate::parts::{Cut, Gain, HyperConnection, Norm, Slot, StreamReading};
 use crate::source::{Leaf, WeightIndex};
@@ -68,6 +69,7 @@ impl Step {
                 && branch.scale == 1.0
                 && branch.post.is_none()
                 && branch.gain == Gain::One
+                && !branch.of_seeing
         };
         let alone = self.branches.len() == 1 && self.branches.iter().all(is_bare);
         let has_norms = self.pre.is_some() || self.post.is_some();
@@ -131,6 +133,7 @@ impl Step {
             mixer,
             post,
             gain,
+            of_seeing: _,
         } in branches
         {
             uses.norm(pre.as_ref());
@@ -165,6 +168,9 @@ pub struct Branch {
     pub post: Option<Norm>,
     /// Factor on its output.
     pub gain: Gain,
+    /// Its output is 0 for tokens that see no picture ([`crate::InputKind::Seen`]).
+    #[serde(skip_serializing_if = "is_default")]
+    pub of_seeing: bool,
 }
 
 /// What becomes of a step's sum `y`; `r` is the hidden state before the step.

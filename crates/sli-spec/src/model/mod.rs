@@ -7,9 +7,11 @@ mod embedding;
 mod features;
 mod head;
 mod inputs;
+mod joined_tiles;
 mod layer;
 mod pictures;
 mod rows;
+mod seen;
 mod stem;
 mod tiling;
 mod transform;
@@ -19,7 +21,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
-use crate::mechanisms::Mechanism;
+use crate::mechanisms::{Mechanism, Mixer};
 use crate::parts::rope::StoredTurns;
 use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::{Leaf, Source};
@@ -34,6 +36,7 @@ pub use self::head::{
     ClassesHead, Classified, Handed, Head, LogitsHead, Merge, Pooler, Predicts, Probabilities,
 };
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
+pub use self::joined_tiles::{JoinedTiles, ScaledTable, TileTables};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
     AxisTables, BesidePlanes, FrontRow, Interpolation, PackedLimits, PictureLayout, PictureRows,
@@ -384,6 +387,53 @@ impl ModelSpec {
         }
     }
 
+    /// Whether the tokens of a record see some of its pictures: the tensor that says which, and the token behind which they see
+    /// one.
+    pub fn seen_pictures(&self) -> Option<(&'static str, Option<u32>)> {
+        let mut embeddings = self
+            .stacks
+            .iter()
+            .filter_map(|stack| stack.input.embedding());
+        embeddings.find_map(|embedding| {
+            embedding.inputs.iter().find_map(|input| match input.kind {
+                InputKind::Seen { placeholder } => Some((input.name, placeholder)),
+                _ => None,
+            })
+        })
+    }
+
+    /// The mask `[tokens, pictures, tiles]` of tokens that see pictures from their placeholders on, up to the next one; what
+    /// stands side by side is seen together.
+    pub fn seen_behind(
+        tokens: &[u32],
+        placeholder: u32,
+        places: &[Place],
+    ) -> Result<Vec<u32>, String> {
+        seen::seen_behind(tokens, placeholder, places)
+    }
+
+    /// Which rows of its pictures so many tokens of a record see, as [`InputKind::Seen`] has it; `mask` has ones where a token
+    /// sees a tile of a picture.
+    pub fn seen_beside(
+        &self,
+        tokens: usize,
+        mask: Option<&[u32]>,
+        places: &[Place],
+    ) -> Result<Vec<u32>, String> {
+        let layers = self.stacks.iter().flat_map(|stack| &stack.layers);
+        let mut branches = layers
+            .flat_map(|layer| &layer.steps)
+            .flat_map(|step| &step.branches);
+        let of_view = branches.find_map(|branch| match &branch.mixer {
+            Mixer::Attention(attention) if attention.mask == Mask::Seen => {
+                let seen = attention.stack_end()?.stack;
+                Some(self.stacks.get(seen)?.rows_of_views())
+            }
+            _ => None,
+        });
+        seen::seen(tokens, mask, (places, of_view.flatten()))
+    }
+
     /// Positions by time, row and column of tokens with pictures, where the model has such.
     pub fn positions_beside(&self, tokens: &[u32], places: &[Place]) -> Option<Vec<[u32; 3]>> {
         let (own, rule) = self.scattered().filter(|(own, _)| own.has_positions)?;
@@ -574,7 +624,12 @@ impl Stack {
             // Copies stand in the first stashes, and so do projections.
             embedding.copies > 0 && !embedding.streams.is_empty()
         });
-        (other || both || merged != streams).then_some("residual streams that are not there")
+        let ungathered = self.input.resampled().is_some_and(|rows| {
+            !rows.layers.is_empty() && !matches!(rows.rule, Resampling::Gathered { .. })
+        });
+        (other || both || merged != streams)
+            .then_some("residual streams that are not there")
+            .or(ungathered.then_some("dense layers of rows that are not gathered"))
     }
 
     /// The mechanisms of all layers, in order.

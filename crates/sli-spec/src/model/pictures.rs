@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::joined_tiles::{JoinedTiles, TileTables};
 use super::tiling::{Tiling, unpadded};
 use super::transform::is_default;
 use super::view::View;
@@ -44,6 +45,9 @@ pub struct Pictures {
     /// Added by column and by row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axes: Option<AxisTables>,
+    /// Added by tile, where tiles of a picture are one view.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<TileTables>,
     /// Of the sum.
     pub norm: Option<Norm>,
 }
@@ -159,6 +163,16 @@ pub enum BesidePlanes {
         /// The tensor `[pictures, 2]`.
         name: &'static str,
     },
+    /// Tiles that are one view.
+    Joined(JoinedTiles),
+    /// Which points are of a picture: so many rows and columns in the upper left of its view; records may lack it, and
+    /// pictures are whole views. Views of zeros are none.
+    Points {
+        /// The tensor of ones, as large as a view's plane.
+        name: &'static str,
+        /// Patches of which a part is of the picture are seen too.
+        partly: bool,
+    },
     /// Which points are of a picture: all of them. Views of zeros are none.
     Mask {
         /// The tensor of ones, as large as a view's plane; records may lack it.
@@ -175,12 +189,17 @@ pub struct PreparedPictures<'a> {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles, where the model reads such.
     pub sizes: Vec<[u32; 2]>,
-    /// Of the patches of every view 1 for those that are none of padding, where the model reads such.
+    /// Numbers of the shapes of each, where the model reads such.
+    pub shapes: Vec<u32>,
+    /// Of the patches of every view, or of the tiles of every picture, 1 for those that are none of padding, where the model
+    /// reads such.
     pub shown: Vec<u32>,
     /// Rows and columns of blocks of each that become one row, where the model reads such.
     pub merges: Vec<u32>,
     /// Column and row of every patch of every view, of padding -1, where the model reads such.
     pub places: Vec<[i64; 2]>,
+    /// Of every point of all views 1 where it is of a picture, where the model reads such and the record has them.
+    pub points: Vec<u32>,
     /// Some points are of no picture.
     pub has_padding: bool,
 }
@@ -233,10 +252,25 @@ impl PictureLayout {
         }
     }
 
-    /// What the tensor that says which patches are none of padding is called, where there is one.
+    /// What the tensor of numbers of shapes is called, where there is one.
+    pub fn shapes(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes {
+                beside: BesidePlanes::Joined(JoinedTiles { shapes, .. }),
+                ..
+            } => Some(shapes),
+            _ => None,
+        }
+    }
+
+    /// What the tensor that says which patches, or which tiles, are none of padding is called, where there is one.
     pub fn shown(&self) -> Option<&'static str> {
         match self {
-            Self::Padded { mask, .. } => Some(mask),
+            Self::Padded { mask, .. }
+            | Self::Planes {
+                beside: BesidePlanes::Joined(JoinedTiles { mask, .. }),
+                ..
+            } => Some(mask),
             _ => None,
         }
     }
@@ -252,7 +286,18 @@ impl PictureLayout {
         )
     }
 
-    /// What the tensor that says which points are of a picture is called, where there may be one.
+    /// What the tensor that says which points of a view are of a picture is called, where there may be one.
+    pub fn points(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes {
+                beside: BesidePlanes::Points { name, .. },
+                ..
+            } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What the tensor that says which points are of a picture, where all must be, is called, where there may be one.
     pub fn mask(&self) -> Option<&'static str> {
         match self {
             Self::Planes {
@@ -284,6 +329,8 @@ pub enum Interpolation {
     None,
     /// Between the two nearest, the first on the first and the last on the last.
     Corners,
+    /// Of the table's rows and columns that one which is as far into the view, by the f32 arithmetic of torch's `bucketize`.
+    Buckets,
     /// Between the two nearest, the edges on the edges; beyond them stand the rows at the edges.
     Linear,
     /// The same by cubes between the four nearest.
@@ -313,13 +360,21 @@ pub struct Place {
     pub window: u32,
     /// Rows and columns of tiles that the picture was cut to, where it was; else 0.
     pub tiles: [u32; 2],
+    /// The number of the tile in a view that has several.
+    pub tile: u32,
+    /// The number of the shape of the picture, where that is known.
+    pub shape: u32,
+    /// It does not see others that are blank, nor they it.
+    pub is_blank: bool,
 }
 
 impl Place {
     /// Numbers of a row.
-    pub const COLUMNS: usize = 11;
+    pub const COLUMNS: usize = 14;
     /// The row of what stands in front of the patches.
     pub const FRONT: u32 = u32::MAX;
+    /// The row of what is made of nothing.
+    pub const ZEROS: u32 = u32::MAX - 1;
 
     /// As numbers.
     pub fn numbers(self) -> [u32; Self::COLUMNS] {
@@ -331,10 +386,17 @@ impl Place {
             column,
             picture,
             window,
-            ..
+            tile,
+            shape,
+            is_blank,
+            grid: _,
+            size: _,
+            tiles: _,
         } = self;
+        let blank = u32::from(is_blank);
         [
-            view, row, column, rows, columns, picture, height, width, window, down, across,
+            view, row, column, rows, columns, picture, height, width, window, down, across, tile,
+            shape, blank,
         ]
     }
 
@@ -352,6 +414,9 @@ impl Place {
             window,
             down,
             across,
+            tile,
+            shape,
+            blank,
         ] = numbers;
         Self {
             view,
@@ -362,6 +427,9 @@ impl Place {
             size: [height, width],
             window,
             tiles: [down, across],
+            tile,
+            shape,
+            is_blank: blank != 0,
         }
     }
 
@@ -374,6 +442,11 @@ impl Place {
     /// Whether it stands in front of the patches.
     pub fn is_front(self) -> bool {
         self.row == Self::FRONT
+    }
+
+    /// Whether it is made of a patch.
+    pub fn is_patch(self) -> bool {
+        self.row < Self::ZEROS
     }
 }
 
@@ -392,6 +465,7 @@ impl Pictures {
             front: Vec::new(),
             front_is_last: false,
             positions: None,
+            tiles: None,
             axes: None,
             norm: None,
         }
@@ -429,8 +503,8 @@ impl Pictures {
                 grid: [rows, columns],
                 picture: view.picture,
                 size: view.size,
-                window: 0,
                 tiles: view.tiles,
+                ..Place::default()
             };
             let front = (0..self.front.len() as u32).map(|front| at(Place::FRONT, front));
             let patches = blocks([rows, columns], 1).map(|[row, column]| at(row, column));
@@ -452,8 +526,7 @@ impl Pictures {
                 if given.has_padding {
                     return Err("comes with a mask of points that are of no picture, which is not known here".into());
                 }
-                let (views, patches) = self.planes((*size, beside), &given.sizes, shape, values)?;
-                Ok((self.places(&views), patches))
+                self.planes((*size, beside), given)
             }
             &PictureLayout::Packed {
                 side,
@@ -694,10 +767,13 @@ impl Pictures {
     fn planes(
         &self,
         (size, beside): (Option<[usize; 2]>, &BesidePlanes),
-        sizes: &[[u32; 2]],
-        shape: &[usize],
-        values: &[f32],
-    ) -> Result<(Vec<View>, Vec<f32>), String> {
+        given: &PreparedPictures<'_>,
+    ) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let PreparedPictures {
+            pixels: (shape, values),
+            sizes,
+            ..
+        } = given;
         let wanted = || {
             let size = size.map_or_else(
                 || "height, width".to_owned(),
@@ -708,7 +784,7 @@ impl Pictures {
                 self.channels
             )
         };
-        let [front @ .., channels, height, width] = shape else {
+        let [front @ .., channels, height, width] = &shape[..] else {
             return Err(wanted());
         };
         let fits = *channels == self.channels
@@ -727,13 +803,34 @@ impl Pictures {
         }
         let plane = height * width;
         let all: Vec<&[f32]> = values.chunks_exact((plane * channels).max(1)).collect();
+        let patches_of = |view: &[f32], grid: [usize; 2], patches: &mut Vec<f32>| {
+            for [row, column] in blocks(grid.map(|count| count as u32), 1) {
+                let [row, column] = [row as usize, column as usize];
+                for channel in view.chunks_exact(plane) {
+                    for line in row * self.patch..(row + 1) * self.patch {
+                        let first = line * width + column * self.patch;
+                        patches.extend(&channel[first..first + self.patch]);
+                    }
+                }
+            }
+        };
+        if let BesidePlanes::Joined(tiles) = beside {
+            let cut = |tile: usize, patches: &mut Vec<f32>| patches_of(all[tile], grid, patches);
+            return self.joined(tiles, (front, grid), given, cut);
+        }
         let size = [*height as u32, *width as u32];
         let chosen: Vec<(usize, View)> = match beside {
             BesidePlanes::Sizes { tiling, .. } => tiling.views(front, grid, sizes)?,
             BesidePlanes::Within { .. } if !sizes.is_empty() => {
                 self.within(size, all.len(), sizes)?
             }
-            BesidePlanes::None | BesidePlanes::Mask { .. } | BesidePlanes::Within { .. } => {
+            &BesidePlanes::Points { partly, .. } => {
+                self.pointed((grid, size), &all, (&given.points, partly))?
+            }
+            BesidePlanes::None
+            | BesidePlanes::Mask { .. }
+            | BesidePlanes::Within { .. }
+            | BesidePlanes::Joined(_) => {
                 let blank = matches!(beside, BesidePlanes::Mask { .. });
                 let is_view = |view: &usize| !blank || all[*view].iter().any(|&value| value != 0.0);
                 let views = (0..all.len()).filter(is_view);
@@ -749,17 +846,132 @@ impl Pictures {
         let mut patches =
             Vec::with_capacity(chosen.len() * grid[0] * grid[1] * self.patch_values());
         for (view, grid) in chosen.iter().map(|&(at, view)| (all[at], view.grid)) {
-            for [row, column] in blocks(grid.map(|count| count as u32), 1) {
-                let [row, column] = [row as usize, column as usize];
-                for channel in view.chunks_exact(plane) {
-                    for line in row * self.patch..(row + 1) * self.patch {
-                        let first = line * width + column * self.patch;
-                        patches.extend(&channel[first..first + self.patch]);
-                    }
-                }
-            }
+            patches_of(view, grid, &mut patches);
         }
-        Ok((chosen.into_iter().map(|(_, view)| view).collect(), patches))
+        let views: Vec<View> = chosen.into_iter().map(|(_, view)| view).collect();
+        Ok((self.places(&views), patches))
+    }
+
+    /// The places of the rows of a record's pictures, and the patches of their tiles in that order; `front` is what is in
+    /// front of the channels in the shape, `patches` those of each plane.
+    fn joined(
+        &self,
+        own: &JoinedTiles,
+        (front, grid): (&[usize], [usize; 2]),
+        given: &PreparedPictures<'_>,
+        patches: impl Fn(usize, &mut Vec<f32>),
+    ) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let (Some((&tiles, pictures_in_front)), shapes) = (front.split_last(), &given.shapes)
+        else {
+            return Err("has no axis of tiles".into());
+        };
+        let count: usize = pictures_in_front.iter().product();
+        if tiles != own.tiles || shapes.len() != count || given.shown.len() != count * tiles {
+            let (shapes, mask) = (shapes.len(), given.shown.len());
+            return Err(format!(
+                "has {count} pictures of {tiles} tiles, with {shapes} shapes and a mask of {mask} tiles; the model wants {} tiles",
+                own.tiles
+            ));
+        }
+        let patches_of_tile = grid[0] * grid[1];
+        let in_front = self.front.len();
+        let padding = own.padding(in_front + patches_of_tile);
+        let (mut places, mut values) = (Vec::new(), Vec::new());
+        for (picture, &shape) in shapes.iter().enumerate() {
+            let mask = &given.shown[picture * tiles..(picture + 1) * tiles];
+            if shape as usize > own.last_shape {
+                let last = own.last_shape;
+                return Err(format!("has shape {shape}, the model knows 0 to {last}"));
+            }
+            if mask.iter().any(|&one| one > 1) || !mask.contains(&1) {
+                return Err("has a mask that shows no tile, or is not of ones and zeros".into());
+            }
+            let place = |tile: usize, row: u32, column: usize| Place {
+                view: picture as u32,
+                row,
+                column: column as u32,
+                grid: grid.map(|count| count as u32),
+                picture: picture as u32,
+                tile: tile as u32,
+                shape,
+                ..Place::default()
+            };
+            let mut tile_of = |tile: usize, is_blank: bool| {
+                let first = places.len();
+                places.extend((0..in_front).map(|column| place(tile, Place::FRONT, column)));
+                let of_patch = |at: usize| place(tile, (at / grid[1]) as u32, at % grid[1]);
+                places.extend((0..patches_of_tile).map(of_patch));
+                patches(picture * tiles + tile, &mut values);
+                for place in &mut places[first..] {
+                    place.is_blank = is_blank;
+                }
+            };
+            let shown = |tile: &usize| mask[*tile] == 1;
+            (0..tiles)
+                .filter(shown)
+                .for_each(|tile| tile_of(tile, false));
+            (0..tiles)
+                .filter(|tile| !shown(tile))
+                .for_each(|tile| tile_of(tile, true));
+            let rows = (0..tiles).flat_map(|tile| (0..padding).map(move |row| (tile, row)));
+            places.extend(rows.map(|(tile, row)| Place {
+                is_blank: true,
+                ..place(tile, Place::ZEROS, row)
+            }));
+        }
+        Ok((places, values))
+    }
+
+    /// The views that are not of zeros, of as many patches as a mask says.
+    fn pointed(
+        &self,
+        (grid, size): ([usize; 2], [u32; 2]),
+        all: &[&[f32]],
+        (points, partly): (&[u32], bool),
+    ) -> Result<Vec<(usize, View)>, String> {
+        let [height, width] = size.map(|count| count as usize);
+        if !points.is_empty() && points.len() != all.len() * height * width {
+            return Err("comes with a mask of another number of points".into());
+        }
+        let mut views = Vec::new();
+        for (at, view) in all.iter().enumerate() {
+            if view.iter().all(|&value| value == 0.0) {
+                continue;
+            }
+            let mask = points.chunks_exact((height * width).max(1)).nth(at);
+            let own = mask.map_or([height, width], |mask| {
+                let rows = mask.chunks_exact(width).take_while(|row| row[0] == 1);
+                let columns = mask.iter().take(width).take_while(|&&one| one == 1);
+                [rows.count(), columns.count()]
+            });
+            let is_shown = |at: usize| at / width < own[0] && at % width < own[1];
+            let fits = mask.is_none_or(|mask| {
+                let mut points = mask.iter().enumerate();
+                points.all(|(at, &one)| one == u32::from(is_shown(at)))
+            });
+            if !fits {
+                return Err("comes with a mask that is no rectangle in the upper left".into());
+            }
+            let patches = |axis: usize| {
+                if partly {
+                    own[axis].div_ceil(self.patch).min(grid[axis])
+                } else {
+                    own[axis] / self.patch
+                }
+            };
+            let own = [patches(0), patches(1)];
+            if own.contains(&0) {
+                return Err("has a picture without a whole patch".into());
+            }
+            let view = View {
+                grid: own,
+                picture: at as u32,
+                size,
+                tiles: [0; 2],
+            };
+            views.push((at, view));
+        }
+        Ok(views)
     }
 
     /// The views of pictures of these heights and widths in the upper left of planes of a size.
@@ -828,7 +1040,10 @@ impl Pictures {
                     )
                 })
             }
-            Interpolation::Corners | Interpolation::Linear | Interpolation::Cubic => None,
+            Interpolation::Corners
+            | Interpolation::Linear
+            | Interpolation::Cubic
+            | Interpolation::Buckets => None,
         }
     }
 }
@@ -987,6 +1202,8 @@ pub enum PictureRows {
         /// Tiles whose patches are kept.
         most: usize,
     },
+    /// All rows but those of zeros: first those that are not blank, then those that are.
+    Shown,
     /// So many for every view, each of its own number: rows of a table, or the first rows of the view. They see each other
     /// and, of another stack, the view.
     Views {
@@ -999,7 +1216,11 @@ impl PictureRows {
     /// Rows that one is made of.
     pub fn parts(self) -> usize {
         match self {
-            Self::Patches { .. } | Self::Tiles | Self::Covered | Self::Views { .. } => 1,
+            Self::Patches { .. }
+            | Self::Tiles
+            | Self::Covered
+            | Self::Shown
+            | Self::Views { .. } => 1,
             Self::Blocks { side } => side * side,
             Self::Shrunk { .. } => 8,
         }
@@ -1042,6 +1263,12 @@ impl PictureRows {
             Self::Tiles => tiled(places, true),
             Self::Covered => tiled(places, false),
             Self::Shrunk { most } => shrunk(places, most),
+            Self::Shown => {
+                let rows = (0_u32..).zip(places);
+                let made = rows.filter(|(_, place)| place.row != Place::ZEROS);
+                let (blank, shown): (Vec<_>, Vec<_>) = made.partition(|(_, place)| place.is_blank);
+                shown.into_iter().chain(blank).map(|(row, _)| row).collect()
+            }
             Self::Views { rows } => {
                 let views = places.chunk_by(|one, other| one.view == other.view);
                 views.flat_map(|_| 0..rows as u32).collect()

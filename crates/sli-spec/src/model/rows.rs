@@ -306,6 +306,8 @@ pub enum Joining {
     Mean,
     /// Half of them are shares of the others, as bits, whose mixture stands in the place of all.
     Mixed,
+    /// There is one: the features of its end, then by turns those of so many layers that were kept beside it.
+    KeptByTurns(usize),
 }
 
 impl Resampled {

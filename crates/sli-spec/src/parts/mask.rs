@@ -42,6 +42,10 @@ pub enum Mask {
     Block(usize),
     /// All within the same window of a picture's view.
     Windows,
+    /// All, but rows of a view that are blank do not see each other.
+    BlankApart,
+    /// Of the rows of another stack those that a record's token sees ([`crate::InputKind::Seen`]); all where it sees none.
+    Seen,
 }
 
 /// Where the rows of a record may be cut, so that they need not all be in memory together.
@@ -63,9 +67,13 @@ impl Mask {
             Self::Causal => Self::Full,
             // The reference's windows of decoders do not count the last position, these do.
             Self::CausalWindow(window) => Self::Window(*window),
-            Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) | Self::Windows => {
-                *self
-            }
+            Self::Full
+            | Self::Window(_)
+            | Self::Around { .. }
+            | Self::Block(_)
+            | Self::Windows
+            | Self::BlankApart
+            | Self::Seen => *self,
             Self::FullButPadding(_)
             | Self::CausalAfterContext
             | Self::CausalWindowAfterContext(_)
@@ -80,7 +88,8 @@ impl Mask {
         match self {
             Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => Cut::Anywhere,
             Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) => Cut::KeysFirst,
-            Self::Windows => Cut::Nowhere("pictures are seen whole"),
+            Self::Windows | Self::BlankApart => Cut::Nowhere("pictures are seen whole"),
+            Self::Seen => Cut::Nowhere("tokens see rows of pictures"),
             Self::FullButPadding(_) => {
                 Cut::Nowhere("padding of a record masks others of its tokens")
             }
@@ -132,6 +141,8 @@ impl Mask {
             | Self::Around { .. }
             | Self::Block(_)
             | Self::Windows
+            | Self::BlankApart
+            | Self::Seen
             | Self::CausalRuns { .. }
             | Self::CausalWindowAfterContext(_)
             | Self::CausalAfterContext => false,
@@ -142,6 +153,8 @@ impl Mask {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Full | Self::FullButPadding(_) => "full",
+            Self::BlankApart => "full, blank rows apart",
+            Self::Seen => "pictures that a token sees",
             Self::Causal => "causal",
             Self::CausalAfterContext => "causal after a context",
             Self::CausalWindowAfterContext(_) => "causal window after a context",
@@ -159,6 +172,8 @@ impl Mask {
     pub(crate) fn suffix(self) -> String {
         match self {
             Self::Full | Self::FullButPadding(_) => ", both directions".to_owned(),
+            Self::BlankApart => ", both directions, blank rows apart".to_owned(),
+            Self::Seen => ", pictures that a token sees".to_owned(),
             Self::Causal => String::new(),
             Self::CausalAfterContext => ", both directions in the context".to_owned(),
             Self::CausalWindow(window) => format!(", window {window}"),

@@ -258,7 +258,7 @@ fn recorded(name: &str) -> Place {
 
 #[test]
 fn texts_with_pictures_as_in_transformers() {
-    for name in ["llava", "qwen2_5_vl", "idefics3"] {
+    for name in ["llava", "qwen2_5_vl", "idefics3", "idefics2"] {
         let place = recorded(name);
         let run = command("data/in.jsonl", "out", "scores");
         place.sli(&run).success();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Sequence, Stack, TypeRule};
 
-use super::{Batch, BatchRecord, Coordinates, Inputs, Piece};
+use super::{Batch, BatchRecord, Coordinates, Inputs, Piece, seen_column};
 use crate::error::EngineError;
 use crate::exec::sources::Sources;
 use crate::portion::Portion;
@@ -95,6 +95,7 @@ impl Batch {
             // Records whose tokens have any are not cut.
             inputs: Inputs::default(),
             coordinates: Coordinates::None,
+            seen: None,
             // Only where there are several stacks, whose records are not cut.
             labels: None,
             sources: Sources::default(),
@@ -280,6 +281,7 @@ impl BatchBuilder {
                 columns,
             },
             coordinates: Coordinates::of(stack),
+            seen: seen_column(stack),
             labels: labelled.then(|| map.moved(labels, 1)),
             positions: map.moved(positions, 1),
             position_ids: map.moved(position_ids, 1),

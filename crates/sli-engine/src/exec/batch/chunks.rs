@@ -21,6 +21,17 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
+    /// Queries that see all of some keys.
+    fn push(&mut self, q: Range<usize>, k: Range<usize>) {
+        self.own.push(Segment {
+            q,
+            k,
+            q_start: 0,
+            prefix: 0,
+        });
+        self.ranges.push(0..0);
+    }
+
     /// For the kernel; `earlier` are the keys and values of the rows that were carried.
     pub fn common<'a>(&'a self, earlier: (MatRef<'a>, MatRef<'a>)) -> Option<CommonKeys<'a>> {
         (!self.places.is_empty()).then_some(CommonKeys {
@@ -216,13 +227,10 @@ impl Batch {
                 0 => 0..0,
                 _ => keys.start - first..keys.end - first,
             };
-            segments.own.push(Segment {
-                q: queries.start - chunk.rows.start..queries.end - chunk.rows.start,
-                k: keys,
-                q_start: 0,
-                prefix: 0,
-            });
-            segments.ranges.push(0..0);
+            segments.push(
+                queries.start - chunk.rows.start..queries.end - chunk.rows.start,
+                keys,
+            );
         }
         segments
     }
@@ -237,13 +245,57 @@ impl Batch {
             for window in windows.chunk_by(|one, other| one == other) {
                 let own = start..start + window.len();
                 start = own.end;
-                segments.own.push(Segment {
-                    q: own.clone(),
-                    k: own,
-                    q_start: 0,
-                    prefix: 0,
-                });
-                segments.ranges.push(0..0);
+                segments.push(own.clone(), own);
+            }
+        }
+        Ok(segments)
+    }
+
+    /// The attention segments of a chunk of whole views: rows that see all of their view, and blank ones, which see those.
+    pub fn segments_of_blank(&self, chunk: &Chunk) -> Result<Segments, EngineError> {
+        let mut segments = Segments::default();
+        for rows in self.branches_of(chunk) {
+            let mut blank = 0;
+            for row in rows.clone() {
+                blank += usize::from(self.place(row)?.is_blank);
+            }
+            let own = rows.start - chunk.rows.start..rows.end - chunk.rows.start;
+            let first_blank = own.end - blank;
+            let shown = own.start..first_blank;
+            segments.push(shown.clone(), own.clone());
+            if blank > 0 {
+                segments.push(first_blank..own.end, shown);
+            }
+        }
+        Ok(segments)
+    }
+
+    /// The attention segments of a chunk whose keys are those rows of an earlier stack that its tokens see, or all of their
+    /// record's where they see none. What has no keys is in no segment.
+    pub fn segments_of_seen(&self, stack: usize, chunk: &Chunk) -> Result<Segments, EngineError> {
+        let first = self.source_rows(stack, chunk).start;
+        let mut segments = Segments::default();
+        for index in chunk.branches.clone() {
+            let (queries, keys) = (self.branch(index), self.sources.of_branch(stack, index));
+            if keys.is_empty() {
+                continue;
+            }
+            let seen = queries.clone().map(|row| self.seen(row));
+            let seen: Vec<Range<usize>> = seen.collect::<Result<_, EngineError>>()?;
+            let mut start = queries.start - chunk.rows.start;
+            for alike in seen.chunk_by(|one, other| one == other) {
+                let own = start..start + alike.len();
+                start = own.end;
+                let seen = match alike[0].clone() {
+                    seen if seen.is_empty() => 0..keys.len(),
+                    seen if seen.end <= keys.len() => seen,
+                    seen => {
+                        let problem = format!("{seen:?} of {} rows are seen", keys.len());
+                        return Err(EngineError::Internal(problem));
+                    }
+                };
+                let from = keys.start - first;
+                segments.push(own, from + seen.start..from + seen.end);
             }
         }
         Ok(segments)

@@ -37,6 +37,8 @@ pub(crate) struct Batch {
     pub inputs: Inputs,
     /// Where rows have what rotations by several coordinates turn by.
     coordinates: Coordinates,
+    /// The first column of inputs that say what a row sees of the pictures of its record.
+    seen: Option<usize>,
     /// What every row is to predict, where records say so; [`NO_LABEL`] where they do not.
     labels: Option<Vec<u32>>,
     /// Position within the record.
@@ -74,6 +76,15 @@ pub(crate) enum Coordinates {
     Places,
     /// In the inputs, from this column on.
     At(usize),
+}
+
+/// The first column of what tokens see of their pictures, where a stack reads such.
+fn seen_column(stack: &Stack) -> Option<usize> {
+    let inputs = &stack.input.embedding()?.inputs;
+    let at = inputs
+        .iter()
+        .position(|input| matches!(input.kind, InputKind::Seen { .. }))?;
+    Some(inputs[..at].iter().map(|input| input.columns).sum())
 }
 
 impl Coordinates {
@@ -161,6 +172,17 @@ impl Batch {
     pub fn place(&self, row: usize) -> Result<Place, EngineError> {
         let place = self.inputs.of(row).try_into().map(Place::of);
         place.map_err(|_| EngineError::Internal("patches without places".into()))
+    }
+
+    /// The rows of its record's pictures that a row sees, of none where it sees none.
+    pub fn seen(&self, row: usize) -> Result<Range<usize>, EngineError> {
+        let own = self
+            .seen
+            .and_then(|first| self.inputs.of(row).get(first..first + 2));
+        match own {
+            Some(&[first, end]) => Ok(first as usize..end as usize),
+            _ => Err(EngineError::Internal("tokens that see no pictures".into())),
+        }
     }
 
     /// The rows of a chunk whose token is `token`, each with the row of an earlier stack that stands for it: of every record

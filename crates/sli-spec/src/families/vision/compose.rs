@@ -7,10 +7,10 @@ use crate::build::{Described, Leaves, NormStyle, pattern};
 use crate::families::pooled;
 use crate::{
     Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
-    Joining, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows,
-    Pictures, PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered,
-    Sequence, Shard, Slot, Source, SpecError, Stack, Standard, Step, TokenInput, WeightIndex,
-    Write,
+    Interpolation, Joining, KeyValue, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm,
+    PictureLayout, PictureRows, Pictures, PlaceTable, PooledEnd, PositionIds, Resampled,
+    Resampling, RowRule, Scattered, Sequence, Shard, Slot, Source, SpecError, Stack, Standard,
+    Step, TokenInput, WeightIndex, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -210,6 +210,19 @@ impl Tower {
         }
     }
 
+    /// Says that its pictures stand in the upper left of planes of its own size, as a mask has it, and take the places that are as
+    /// far into them.
+    pub fn set_points(&mut self, name: &'static str, partly: bool) {
+        self.set_beside(BesidePlanes::Points { name, partly });
+        if let Input::Pictures(Pictures {
+            positions: Some(table),
+            ..
+        }) = &mut self.stack.input
+        {
+            table.otherwise = Interpolation::Buckets;
+        }
+    }
+
     /// Norms its end.
     pub fn norm_end(&mut self, describe: impl FnOnce(&mut Leaves) -> Norm) {
         let mut leaves = Leaves::new("");
@@ -353,6 +366,16 @@ impl Projector {
         Self::of("projector", columns, rows, (vector, describe))
     }
 
+    /// The same of the end and all that was kept beside it.
+    pub fn of_end(
+        tower: &Tower,
+        rows: (PictureRows, usize),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        let columns = [0, (1 + tower.stack.head.kept) * tower.width()];
+        Self::of("projector", columns, rows, (None, describe))
+    }
+
     /// The same of what was kept beside the end, by its number.
     pub fn of_kept(
         tower: &Tower,
@@ -375,11 +398,46 @@ impl Projector {
             impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
         ),
     ) -> Self {
+        Self::gathered(name, (0, columns), (rule, hidden), (vector, describe))
+    }
+
+    /// A stack of rows of its own.
+    pub fn of_stack(stack: Stack) -> Self {
+        Self {
+            width: stack.hidden_size,
+            stack,
+        }
+    }
+
+    /// Rows of the end of a stack of so many features, by a rule, through dense layers.
+    pub fn behind(
+        (stack, width): (usize, usize),
+        rows: (PictureRows, usize),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        Self::gathered("projector", (stack, [0, width]), rows, (None, describe))
+    }
+
+    /// The same by another name.
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.stack.name = name;
+        self
+    }
+
+    fn gathered(
+        name: &'static str,
+        (stack, columns): (usize, [usize; 2]),
+        (rule, hidden): (PictureRows, usize),
+        (vector, describe): (
+            Option<Source>,
+            impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+        ),
+    ) -> Self {
         let mut leaves = Leaves::new("");
         let (norm, layers) = describe(&mut leaves);
         let vector = vector.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
         let gathered = Resampling::Gathered {
-            stack: 0,
+            stack,
             columns,
             parts: rule.parts(),
             joining: Joining::Beside,
@@ -482,8 +540,25 @@ pub(super) fn decoder_config(
 /// others are added to the same tokens behind layers of the decoder (0-based), one each.
 pub(super) fn behind(
     config: &Config,
-    (tower, projectors, added): (&Tower, &[Projector], &[usize]),
+    of_pictures: (&Tower, &[Projector], &[usize]),
     (decoder, places, scattered): (Described, Places, Scattered),
+) -> Result<Described, SpecError> {
+    composed(config, of_pictures, (decoder, places, Some(scattered)))
+}
+
+/// A tower, what projects its end, and a decoder whose layers attend to it.
+pub(super) fn crossed(
+    config: &Config,
+    (tower, projectors): (&Tower, &[Projector]),
+    (decoder, places): (Described, Places),
+) -> Result<Described, SpecError> {
+    composed(config, (tower, projectors, &[]), (decoder, places, None))
+}
+
+fn composed(
+    config: &Config,
+    (tower, projectors, added): (&Tower, &[Projector], &[usize]),
+    (decoder, places, scattered): (Described, Places, Option<Scattered>),
 ) -> Result<Described, SpecError> {
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
         let ModelSpec {
@@ -498,24 +573,32 @@ pub(super) fn behind(
             let spelled = patterns.into_iter();
             spelled.flat_map(|pattern| places.patterns(base_prefix, pattern))
         };
-        let [mut text]: [Stack; 1] = stacks.try_into().map_err(|_| {
-            config.unsupported(
-                "text_config",
-                "a decoder of several stacks is not known here",
-            )
-        })?;
-        places.rename(base_prefix, &mut text);
-        add_rows(&mut text, added, scattered.token).ok_or_else(|| {
-            config.unsupported(
-                "text_config",
-                "it has fewer layers than features that enter it",
-            )
-        })?;
+        let mut texts = stacks;
+        if texts.len() > 1 && !added.is_empty() {
+            let problem = "a decoder of several stacks has no layers for features";
+            return Err(config.unsupported("text_config", problem));
+        }
+        let before = 1 + projectors.len();
+        for stack in &mut texts {
+            places.rename(base_prefix, stack);
+            read_behind(stack, before);
+        }
+        let Some(text) = texts.first_mut() else {
+            return Err(config.unsupported("text_config", "it has no layers"));
+        };
+        if let Some(Scattered { token, .. }) = scattered {
+            add_rows(text, added, token).ok_or_else(|| {
+                config.unsupported(
+                    "text_config",
+                    "it has fewer layers than features that enter it",
+                )
+            })?;
+        }
         let Input::Tokens(embedding) = &mut text.input else {
             return Err(config.unsupported("text_config", "it reads no tokens"));
         };
-        embedding.scattered = Some(scattered);
-        if scattered.has_positions {
+        embedding.scattered = scattered;
+        if scattered.is_some_and(|own| own.has_positions) {
             embedding.inputs.push(TokenInput {
                 name: "position_ids",
                 columns: 3,
@@ -524,7 +607,7 @@ pub(super) fn behind(
         }
         let mut stacks = vec![tower.stack.clone()];
         stacks.extend(projectors.iter().map(|projector| projector.stack.clone()));
-        stacks.push(text);
+        stacks.extend(texts);
         Ok(ModelSpec {
             model_type: config.model_type()?,
             family: "vision",
@@ -567,6 +650,19 @@ pub(super) fn seeing(
         }
     }
     Ok(decoder)
+}
+
+/// Stacks that the layers of a stack read are so many further; keys of pictures are where they are.
+fn read_behind(stack: &mut Stack, before: usize) {
+    let steps = stack.layers.iter_mut().flat_map(|layer| &mut layer.steps);
+    for branch in steps.flat_map(|step| &mut step.branches) {
+        if let Mixer::Attention(attention) = &mut branch.mixer
+            && attention.mask != Mask::Seen
+            && let KeyValue::OfStack { stack, .. } = &mut attention.key_value
+        {
+            *stack += before;
+        }
+    }
 }
 
 /// Adds the rows of the projectors behind the first to those of `token` behind these layers; `None`: there is no such layer.

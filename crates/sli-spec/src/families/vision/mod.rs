@@ -1,18 +1,23 @@
 //! Models of pictures: towers, and decoders that get what a tower sees in the place of a token.
 
+mod aria;
 mod compose;
 mod dino;
 mod fuyu;
 mod gemma;
 mod gemma4;
 mod glm;
+mod idefics;
 mod kimi;
+mod latents;
 mod llama4;
 mod llava;
+mod mllama;
 mod navit;
 mod pairs;
 mod part;
 mod pixtral;
+mod qformer;
 mod qwen;
 mod siglip;
 mod tiles;
@@ -22,17 +27,22 @@ use crate::families::bert;
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
+pub use self::aria::aria;
 pub use self::fuyu::fuyu;
 pub use self::gemma::{gemma3, paligemma};
 pub use self::gemma4::{gemma4, gemma4_unified};
 pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
+pub use self::idefics::idefics;
 pub use self::kimi::kimi_k25;
+pub use self::latents::idefics2;
 pub use self::llama4::llama4;
 pub use self::llava::{llava, llava_next, llava_onevision, vipllava};
+pub use self::mllama::mllama;
 pub use self::navit::{lfm2_vl, paddleocr_vl, video_llama_3};
 pub use self::pairs::{chinese_clip, clip, metaclip_2, siglip, siglip2};
 pub use self::part::DescribePart;
 pub use self::pixtral::{lighton_ocr, mistral_large4, mistral3};
+pub use self::qformer::blip_2;
 pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
     qwen3_vl, qwen3_vl_moe,
@@ -50,6 +60,7 @@ pub const TYPES: &[ModelType] = &[
     row("dinov3_vit", dino::dinov3_vit),
     row("ijepa", towers::ijepa),
     row("metaclip_2_vision_model", towers::clip),
+    row("mllama_text_model", mllama::text_alone),
     row("pixtral", pixtral::pixtral),
     row("siglip2_vision_model", siglip::siglip2),
     row("siglip_vision_model", siglip::siglip),
@@ -59,6 +70,8 @@ pub const TYPES: &[ModelType] = &[
 
 /// Types of towers that are parts of models and nothing else.
 pub const PARTS: &[ModelType] = &[
+    tower("blip_2_qformer", qformer::alone),
+    tower("blip_2_vision_model", qformer::tower),
     tower("chinese_clip_text_model", bert::chinese_clip_text),
     tower("chinese_clip_vision_model", towers::clip),
     tower("cohere_compass_vision", qwen::qwen3_tower),
@@ -67,12 +80,17 @@ pub const PARTS: &[ModelType] = &[
     tower("glm4v_moe_vision", glm::glm4v_tower),
     tower("glm4v_vision", glm::glm4v_tower),
     tower("glm_ocr_vision", glm::glm_ocr_tower),
+    tower("idefics2_perceiver", qformer::alone),
+    tower("idefics2_vision", siglip::navit),
     tower("idefics3_vision", siglip::idefics3),
+    tower("idefics_perciever", qformer::alone),
+    tower("idefics_vision", towers::clip),
     tower("intern_vit_6b", towers::intern_vit),
     tower("internvl_vision", towers::internvl),
     tower("janus_vision_model", siglip::janus),
     tower("kimi_k25_vision", kimi::kimi_tower),
     tower("llama4_vision_model", llama4::tower),
+    tower("mllama_vision_model", mllama::tower),
     tower("paddleocr_vl_vision", navit::paddleocr_vl_tower),
     tower("qianfan_ocr_vision", towers::qianfan_ocr),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),

@@ -7,9 +7,9 @@ use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names};
 use crate::families::pooled;
 use crate::{
-    Attention, Config, Described, Interpolation, KeyValue, LengthLimit, Mask, Mixer, PictureLayout,
-    Pictures, PlaceTable, PooledEnd, Resampled, Resampling, Sequence, Shard, Slot, Source,
-    SpecError, Split, Stack, Step, Write,
+    Attention, BesidePlanes, Config, Described, Interpolation, KeyValue, LengthLimit, Mask, Mixer,
+    PictureLayout, Pictures, PlaceTable, PooledEnd, Resampled, Resampling, Sequence, Shard, Slot,
+    Source, SpecError, Split, Stack, Step, Write,
 };
 
 /// SigLIP's (Zhai et al. 2023). What it makes of a picture is a learned row that attends to all of its rows.
@@ -150,6 +150,40 @@ pub fn idefics3(config: &Config) -> Result<Described, SpecError> {
         );
         return Err(config.unsupported("image_size", problem));
     }
+    siglip(config)
+}
+
+/// Idefics 2's: SigLIP's for pictures of any size, whose places are those of the table that are as far into the picture.
+pub fn navit(config: &Config) -> Result<Described, SpecError> {
+    let sizes = Sizes::read(config)?.square(config)?;
+    let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
+    let mut tower = plain(config, &CLIP, arrangement)?;
+    tower.ignored.push("*embeddings.position_ids");
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
+        let table = sizes.table(leaves, "embeddings.position_embedding.weight", 0);
+        Pictures {
+            layout: PictureLayout::Planes {
+                name: "pixel_values",
+                size: None,
+                beside: BesidePlanes::Points {
+                    name: "pixel_attention_mask",
+                    partly: false,
+                },
+            },
+            positions: Some(PlaceTable {
+                otherwise: Interpolation::Buckets,
+                ..table
+            }),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// Idefics 3's for whom it says how its places are rounded.
+pub(super) fn idefics3_plain(config: &Config) -> Result<Described, SpecError> {
+    Sizes::read(config)?.square(config)?;
     siglip(config)
 }
 

@@ -1,0 +1,201 @@
+//! BLIP-2 (Li et al. 2023): learned rows that attend to each other and to what a tower sees, in the place of a token.
+
+use std::rc::Rc;
+
+use super::compose::{Places, Projector, Tower, behind, dense, scattered};
+use super::part::DescribePart;
+use super::towers::{CLIP, Sizes, plain};
+use crate::build::{NormStyle, divided};
+use crate::families::blocks::{Arrangement, Blocks, Cross, Names, Norms, Projections};
+use crate::{
+    Activation, Config, Described, LengthLimit, Mask, PictureRows, Pictures, Resampled, Resampling,
+    RowRule, Scattered, Sequence, Shard, Source, SpecError, Stack, Task,
+};
+
+/// Where files have the tower.
+const TOWER: Places = Places {
+    base: &["vision_model."],
+    outside: &[],
+};
+
+/// Where they have the language model.
+const DECODER: Places = Places {
+    base: &["language_model.model.", "language_model."],
+    outside: &["language_model."],
+};
+
+/// The names of the tower's layers.
+static VISION: Names = Names {
+    projections: Projections::Rows("self_attn.qkv"),
+    output: "self_attn.projection",
+    ..CLIP
+};
+
+/// The names of the learned rows' layers.
+static QUERIES: Names = Names {
+    layers: "encoder.layer",
+    projections: Projections::Separate([
+        "attention.attention.query",
+        "attention.attention.key",
+        "attention.attention.value",
+    ]),
+    output: "attention.output.dense",
+    up: "intermediate_query.dense",
+    down: "output_query.dense",
+    ..Names::USUAL
+};
+
+/// BLIP-2.
+pub fn blip_2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    // Of the class for retrieval, and of how weights begin.
+    config.ignore(&["image_text_hidden_size", "initializer_factor"]);
+    // Both follow from the language model.
+    config.ignore(&["is_encoder_decoder", "use_decoder_only_language_model"]);
+    let vision = config.part("vision_config", "blip_2_vision_model", None, &[])?;
+    let former = config.part("qformer_config", "blip_2_qformer", None, &[])?;
+    let text = language_model(config)?;
+    let tower = Tower::read(&vision, describe, TOWER)?;
+    let rows = config.size("num_query_tokens")?;
+    former.off(
+        "use_qformer_text_input",
+        "texts of questions are not known here",
+    )?;
+    former.ignore(&[
+        "encoder_hidden_size",
+        "vocab_size",
+        "max_position_embeddings",
+        "pad_token_id",
+    ]);
+    let queries = queries(&former, rows, tower.width())?;
+    let hidden = text.size(if text.declares("d_model") {
+        "d_model"
+    } else {
+        "hidden_size"
+    })?;
+    let rule = PictureRows::Views { rows };
+    let width = queries.hidden_size;
+    let projector = Projector::behind((1, width), (rule, hidden), |leaves| {
+        let name: (&[&str], &str) = (&[""], "language_projection");
+        let linear = dense(leaves, name, [hidden, width], true, Activation::Linear);
+        (None, vec![linear])
+    });
+    let token = Scattered {
+        stack: 2,
+        ..scattered(config, "image_token_index")?
+    };
+    let decoder = describe(&text)?;
+    let projectors = [Projector::of_stack(queries), projector];
+    behind(
+        config,
+        (&tower, &projectors, &[]),
+        (decoder, DECODER, token),
+    )
+}
+
+/// The configuration of the language model: of a decoder, or of an encoder and a decoder.
+fn language_model(config: &Config) -> Result<Config, SpecError> {
+    let of = |task| config.part("text_config", "opt", Some(task), &[]);
+    let text = of(Task::CausalLm).or_else(|_| of(Task::Seq2SeqLm))?;
+    if text.declares("word_embed_proj_dim")
+        && let Some(width) = text.optional_size("word_embed_proj_dim")?
+        && width != text.size("hidden_size")?
+    {
+        let problem = "rows of pictures are as wide as the layers, not as the token table";
+        return Err(text.unsupported("word_embed_proj_dim", problem));
+    }
+    Ok(text)
+}
+
+/// The tower: BLIP-2's, InstructBLIP's.
+pub fn tower(config: &Config) -> Result<Described, SpecError> {
+    let sizes = |key: &str| config.size(key);
+    let side = sizes("image_size")?;
+    let patch = sizes("patch_size")?;
+    if side < patch {
+        return Err(config.invalid("image_size", format!("at least a patch of {patch}")));
+    }
+    let sizes = Sizes {
+        hidden: sizes("hidden_size")?,
+        channels: 3,
+        patch,
+        picture: [side; 2],
+    };
+    let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
+    let mut tower = plain(config, &VISION, arrangement)?;
+    tower.query_key_value_bias = config.flag("qkv_bias")?;
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let class = sizes.class(leaves, "embeddings.class_embedding");
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
+        Pictures {
+            front: vec![class],
+            positions: Some(sizes.table(leaves, "embeddings.position_embedding", 1)),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// Learned rows for every view, as BERT's layers have them, some of which attend to a tower of so many features.
+fn queries(config: &Config, rows: usize, seen: usize) -> Result<Stack, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let hidden = config.size("hidden_size")?;
+    let heads = config.heads("num_attention_heads")?;
+    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    let layers = config.layers("num_hidden_layers")?;
+    let every = config.size("cross_attention_frequency")?;
+    let sizes = [hidden, config.size("intermediate_size")?];
+    let mut former = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
+    (former.family, former.stack, former.names) = ("vision", "qformer", QUERIES);
+    "qformer.".clone_into(&mut former.prefix);
+    former.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Views { rows }));
+    former.arrangement =
+        Arrangement::after_sum("attention.output.LayerNorm", "output_query.LayerNorm");
+    former.ignored.clear();
+    former.gated = false;
+    former.set_biases(true);
+    former.activation = config.activation("hidden_act")?;
+    former.masks.fill(Mask::Full);
+    former.final_norm = None;
+    former.length_limit = Some(LengthLimit::None);
+    former.vocab_size = Some(1);
+    former.may_look_ahead = false;
+    former.sequence_classifier = None;
+    former.differ(move |blocks, layer| {
+        if layer.is_multiple_of(every) {
+            blocks.cross = Some(Cross {
+                stack: 0,
+                width: Some(seen),
+                norms: Norms {
+                    sum: Some("crossattention.output.LayerNorm"),
+                    ..Norms::default()
+                },
+                projections: [
+                    "crossattention.attention.query",
+                    "crossattention.attention.key",
+                    "crossattention.attention.value",
+                ],
+                output: "crossattention.output.dense",
+            });
+        }
+    });
+    former.resampled = Some(Rc::new(move |leaves| {
+        let stored = Source::Reshape(Box::new(Source::tensor("query_tokens")));
+        Resampled {
+            leaves: Vec::new(),
+            rule: Resampling::Table {
+                weight: leaves.weight(stored, &[rows, hidden], Shard::Column),
+                rows,
+            },
+            norm: Some(leaves.norm("layernorm", hidden, norm)),
+            layers: Vec::new(),
+        }
+    }));
+    let stack = former.build()?.spec.stacks.pop();
+    stack.ok_or_else(|| config.unsupported("model_type", "it has no stack"))
+}
+
+/// Learned rows are a part of a model, which says how many they are.
+pub fn alone(config: &Config) -> Result<Described, SpecError> {
+    let problem = "it is a part of a model that has a tower";
+    Err(config.unsupported("model_type", problem))
+}
