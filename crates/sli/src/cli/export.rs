@@ -33,7 +33,7 @@ pub struct ExportArgs {
 /// Whose files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
-    /// hidden_states/hs_<i>.safetensors, and a dataset of token ids whose row i that is
+    /// hidden_states/hs_0.safetensors and so on, and a dataset of token ids whose rows those are
     Speculators,
     /// For each boundary a dataset of pieces of records
     Saelens,
