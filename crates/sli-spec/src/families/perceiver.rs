@@ -9,8 +9,8 @@ use crate::families::blocks::{
 };
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Attention, Config, Described, KeyValue, LengthLimit, Mask, Mixer, Resampled, Resampling,
-    RowRule, Sequence, Shard, Slot, SpecError, Step, Task, Write,
+    Attention, Config, Described, KeyValue, LengthLimit, Mask, Mixer, Resampled, RowRule, Sequence,
+    Shard, Slot, SpecError, Step, Task, Write,
 };
 
 /// The registered types.
@@ -189,14 +189,8 @@ fn encoder(config: &Config, [width, latents]: [usize; 2]) -> Result<Blocks<'_>, 
 
 fn set_table(stack: &mut Blocks<'_>, name: String, rows: usize) {
     let width = stack.hidden_size;
-    stack.resampled = Some(Rc::new(move |leaves| Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Table {
-            weight: leaves.table(&name, rows, width),
-            rows,
-        },
-        norm: None,
-        layers: Vec::new(),
+    stack.resampled = Some(Rc::new(move |leaves| {
+        Resampled::table(leaves.table(&name, rows, width), rows)
     }));
 }
 

@@ -311,6 +311,16 @@ pub enum Joining {
 }
 
 impl Resampled {
+    /// The first rows of a table of so many.
+    pub fn table(weight: WeightIndex, rows: usize) -> Self {
+        Self {
+            leaves: Vec::new(),
+            rule: Resampling::Table { weight, rows },
+            norm: None,
+            layers: Vec::new(),
+        }
+    }
+
     /// The stacks whose ends are read.
     pub fn sources(&self) -> Vec<usize> {
         match &self.rule {

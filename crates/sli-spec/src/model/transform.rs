@@ -23,6 +23,17 @@ pub struct HeadTransform {
 }
 
 impl HeadTransform {
+    /// A dense layer and an activation.
+    pub fn plain(dense: Linear, activation: Activation) -> Self {
+        Self {
+            dense,
+            activation,
+            gated: false,
+            norm: None,
+            norm_first: false,
+        }
+    }
+
     /// Its weights, in order of use.
     pub fn weights(&self) -> impl Iterator<Item = WeightIndex> + '_ {
         let dense = std::iter::once(self.dense.weight).chain(self.dense.bias);

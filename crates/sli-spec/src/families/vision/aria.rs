@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered, spelled};
 use super::part::DescribePart;
 use super::siglip::idefics3_plain;
 use super::tiles::{decoder, given, one_layer};
+use super::towers::{of_views, only_stack};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::Blocks;
 use crate::{
-    Activation, Attention, Config, Described, HeadTransform, KeyValue, LengthLimit, Linear, Mask,
-    Mixer, PictureRows, Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot, Source,
-    SpecError, Split, Stack, Step, Write,
+    Activation, Attention, Config, Described, HeadTransform, KeyValue, Mask, Mixer, PictureRows,
+    Resampled, Scattered, Shard, Slot, Source, SpecError, Split, Stack, Step, Write,
 };
 
 /// Where files have the tower.
@@ -45,12 +45,16 @@ pub fn aria(config: &Config, describe: DescribePart) -> Result<Described, SpecEr
     let style = NormStyle::layer(1e-5);
     let rule = (PictureRows::Patches { front: 0 }, 2 * width);
     let keys = Projector::new(&tower, rule, |leaves| {
-        let names = ["k_proj", "v_proj"].map(|name| one_of(&format!("cross_attn.{name}.weight")));
+        let names = ["k_proj", "v_proj"]
+            .map(|name| spelled(PROJECTOR, &format!("cross_attn.{name}.weight")));
         let both = Source::ConcatRows(names.into());
         let shape = [2 * width, width];
         let linear = leaves.linear_of(both, None, shape, Shard::Replicate);
         let name = (PROJECTOR, "cross_attn.layer_norm_kv");
-        (Some(norm(leaves, name, width, style)), vec![alone(linear)])
+        (
+            Some(norm(leaves, name, width, style)),
+            vec![HeadTransform::plain(linear, Activation::Linear)],
+        )
     });
     let sizes = [heads, heads, head_dim];
     let attending = attending(&vision, (sizes, style), [queries, table, width])?;
@@ -79,24 +83,6 @@ pub fn aria(config: &Config, describe: DescribePart) -> Result<Described, SpecEr
         (&tower, &projectors, &[]),
         (decoder, DECODER, token),
     )
-}
-
-/// A layer and nothing around it.
-fn alone(dense: Linear) -> HeadTransform {
-    HeadTransform {
-        dense,
-        gated: false,
-        norm_first: false,
-        activation: Activation::Linear,
-        norm: None,
-    }
-}
-
-/// A tensor of what attends to the tower.
-fn one_of(name: &str) -> Source {
-    let spelled = PROJECTOR.iter();
-    let spelled = spelled.map(|prefix| Source::tensor(format!("{prefix}{name}")));
-    Source::one_of(spelled.collect())
 }
 
 /// Rows that a picture of so many patches becomes, and rows of the table.
@@ -136,30 +122,15 @@ fn attending(
     [rows, table, width]: [usize; 3],
 ) -> Result<Stack, SpecError> {
     let mut attending = Blocks::sized(config, norm, 1, [width, width], of)?;
-    (attending.family, attending.stack) = ("vision", "resampler");
+    of_views(&mut attending, "resampler", rows);
     PROJECTOR[0].clone_into(&mut attending.prefix);
     attending.places = Some(vec!["cross_attn".to_owned()]);
     attending.stored = Some(Rc::new(|name: &str| {
-        one_of(name.strip_prefix(PROJECTOR[0]).unwrap_or(name))
+        spelled(PROJECTOR, name.strip_prefix(PROJECTOR[0]).unwrap_or(name))
     }));
-    attending.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Views { rows }));
     attending.final_norm = None;
-    attending.length_limit = Some(LengthLimit::None);
-    attending.vocab_size = Some(1);
-    attending.may_look_ahead = false;
-    attending.sequence_classifier = None;
-    attending.ignored.clear();
     attending.resampled = Some(Rc::new(move |leaves| {
-        let weight = leaves.table("query", table, width);
-        Resampled {
-            leaves: Vec::new(),
-            rule: Resampling::Table {
-                weight,
-                rows: table,
-            },
-            norm: None,
-            layers: Vec::new(),
-        }
+        Resampled::table(leaves.table("query", table, width), table)
     }));
     attending.layer_of = Some(Rc::new(move |_, leaves, _| {
         let norm = leaves.norm("layer_norm", width, norm);
@@ -200,6 +171,5 @@ fn attending(
             set(Mixer::Linear(linear)),
         ]
     }));
-    let stack = attending.build()?.spec.stacks.pop();
-    stack.ok_or_else(|| config.unsupported("model_type", "it has no stack"))
+    only_stack(config, attending)
 }

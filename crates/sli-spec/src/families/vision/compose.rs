@@ -458,7 +458,7 @@ impl Projector {
 }
 
 /// A tensor, in any of several places.
-fn spelled(prefixes: &[&str], name: &str) -> Source {
+pub(super) fn spelled(prefixes: &[&str], name: &str) -> Source {
     let all = prefixes.iter();
     let all = all.map(|prefix| Source::tensor(format!("{prefix}{name}")));
     Source::one_of(all.collect())
@@ -486,13 +486,8 @@ pub(super) fn dense(
 ) -> HeadTransform {
     let source = |part: &str| spelled(prefixes, &format!("{name}.{part}"));
     let bias = bias.then(|| source("bias"));
-    HeadTransform {
-        dense: leaves.linear_of(source("weight"), bias, [out, inner], Shard::Replicate),
-        gated: false,
-        norm_first: false,
-        activation,
-        norm: None,
-    }
+    let dense = leaves.linear_of(source("weight"), bias, [out, inner], Shard::Replicate);
+    HeadTransform::plain(dense, activation)
 }
 
 /// The token of a key that stands for what is seen of pictures, behind the projector.

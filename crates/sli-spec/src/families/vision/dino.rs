@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::towers::{Sizes, VIT, layers, plain, scale_layers};
+use super::towers::{Sizes, VIT, layers, plain, scale_layers, turn};
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::pooled;
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
     Activation, BesidePlanes, Config, Described, FrontRow, Interpolation, PictureLayout, Pictures,
     PlaceTable, PooledEnd, Source, SpecError,
@@ -116,16 +116,8 @@ pub fn dinov3_vit(config: &Config) -> Result<Described, SpecError> {
     tower.output_bias = config.flag("proj_bias")?;
     let network = config.flag("mlp_bias")?;
     (tower.up_bias, tower.down_bias) = (network, network);
-    let head_dim = tower.head_dim;
-    if head_dim % 4 != 0 {
-        return Err(config.invalid("num_attention_heads", "heads of a multiple of 4 features"));
-    }
-    let rope = Rope {
-        dims: head_dim,
-        axis: PositionAxis::Coordinates(Pairs::Centres),
-        ..Rope::plain(head_dim / 2, config.positive("rope_theta")?)
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::Centres, false, config.positive("rope_theta")?);
+    turn(config, "num_attention_heads", &mut tower, turns)?;
     scale_layers(&mut tower, ["layer_scale1.lambda1", "layer_scale2.lambda1"]);
     if registers == 0 {
         tower.ignored.push("*embeddings.register_tokens");

@@ -1,10 +1,10 @@
 //! Fuyu (Bavishi et al. 2023): patches of pictures as they are projected, in front of Persimmon.
 
-use super::compose::{Places, Projector, Tower, behind, scattered};
+use super::compose::{Places, Projector, Tower, behind, scattered, spelled};
 use super::part::DescribePart;
 use super::tiles::decoder;
 use crate::build::Leaves;
-use crate::{Config, Described, PictureLayout, PictureRows, Pictures, Shard, Source, SpecError};
+use crate::{Config, Described, PictureLayout, PictureRows, Pictures, Shard, SpecError};
 
 /// Where files have the decoder.
 const DECODER: Places = Places {
@@ -20,11 +20,8 @@ pub fn fuyu(config: &Config, describe: DescribePart) -> Result<Described, SpecEr
     let hidden = text.size("hidden_size")?;
     let [channels, patch] = [config.size("num_channels")?, config.size("patch_size")?];
     let mut leaves = Leaves::new("");
-    let stored = |part: &str| {
-        let places = ["vision_embed_tokens", "model.vision_embed_tokens"];
-        let places = places.map(|place| Source::tensor(format!("{place}.{part}")));
-        Source::one_of(places.to_vec())
-    };
+    let places = ["vision_embed_tokens.", "model.vision_embed_tokens."];
+    let stored = |part: &str| spelled(&places, part);
     let shape = [hidden, channels * patch * patch];
     let (weight, bias) = (stored("weight"), stored("bias"));
     let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);

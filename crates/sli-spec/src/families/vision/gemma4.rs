@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered, seeing};
+use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered, seeing, spelled};
 use super::part::DescribePart;
 use super::tiles::{decoder, given};
 use super::towers;
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
-    Activation, AxisTables, Config, Described, Joining, LengthLimit, Mask, NormSpan, PictureLayout,
-    PictureRows, Pictures, Scattered, Shard, Source, SpecError,
+    Activation, AxisTables, Config, Described, Joining, Mask, NormSpan, PictureLayout, PictureRows,
+    Pictures, Scattered, Shard, Source, SpecError,
 };
 
 /// Where files have the decoder.
@@ -72,24 +72,16 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
         config.heads("num_key_value_heads")?,
         config.heads("head_dim")?,
     ];
-    let [_, _, head_dim] = sizes;
-    if head_dim % 4 != 0 {
-        return Err(config.invalid("head_dim", "a multiple of 4"));
-    }
     let style = NormStyle::rms(config.positive("rms_norm_eps")?);
     let layers = config.layers("num_hidden_layers")?;
     let mut tower = Blocks::sized(config, style, layers, [hidden, inner], sizes)?;
-    (tower.family, tower.stack, tower.names) = ("vision", "vision", NAMES);
+    towers::of_pictures(&mut tower, "vision");
+    tower.names = NAMES;
     tower.arrangement = Arrangement::sandwich(
         ["input_layernorm", "post_attention_layernorm"],
         ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
     );
-    tower.ignored.clear();
     tower.activation = config.activation("hidden_activation")?;
-    tower.masks.fill(Mask::Full);
-    tower.length_limit = Some(LengthLimit::None);
-    tower.vocab_size = Some(1);
-    tower.may_look_ahead = false;
     tower.final_norm = None;
     tower.query_key_norm = Some((NormSpan::Head, style));
     tower.value_norm = true;
@@ -98,12 +90,8 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
         None => 100.0,
         Some(_) => towers::theta(config)?,
     };
-    let rope = Rope {
-        dims: head_dim,
-        axis: PositionAxis::Coordinates(Pairs::ColumnsApart),
-        ..Rope::plain(head_dim / 2, theta)
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::ColumnsApart, false, theta);
+    towers::turn(config, "head_dim", &mut tower, turns)?;
     let patch = config.size("patch_size")?;
     let count = config.size("position_embedding_size")?;
     tower.pictures = Some(Rc::new(move |leaves| {
@@ -202,11 +190,7 @@ pub fn gemma4_unified(config: &Config, describe: DescribePart) -> Result<Describ
     let count = vision.size("mm_posemb_size")?;
     let inner = CHANNELS * patch * patch;
     let places: &[&str] = &["model.vision_embedder.", "model.embed_vision."];
-    let stored = |name: &str| {
-        let all = places.iter();
-        let all = all.map(|place| Source::tensor(format!("{place}{name}")));
-        Source::one_of(all.collect())
-    };
+    let stored = |name: &str| spelled(places, name);
     let style = NormStyle::layer(1e-5);
     let mut leaves = Leaves::new("");
     let input_norm = norm(&mut leaves, (places, "patch_ln1"), inner, style);

@@ -3,15 +3,13 @@
 use std::rc::Rc;
 
 use super::compose::{Places, Projector, Tower, crossed};
+use super::crossing::{self, Crossing};
 use super::latents::perceiver;
 use super::part::DescribePart;
-use crate::build::{Leaves, NormStyle, divided};
-use crate::families::blocks::{Blocks, Cross, Norms};
+use crate::build::{NormStyle, divided};
+use crate::families::blocks::Blocks;
 use crate::rope::RopeOptions;
-use crate::{
-    Config, Described, Elementwise, Gain, HeadNorm, InputKind, Mask, Mixer, NormSpan, Shard,
-    Source, SpecError, TokenInput, WeightIndex,
-};
+use crate::{Config, Described, Source, SpecError};
 
 /// Where files have the tower.
 const TOWER: Places = Places {
@@ -74,7 +72,6 @@ fn decoder(config: &Config, [seen, width]: [usize; 2]) -> Result<Described, Spec
         Some("float") => 1,
         _ => return Err(config.invalid("alpha_type", "\"vector\" or \"float\"")),
     };
-    let is_normed = config.flag("qk_layer_norms")?;
     let mut places = Vec::new();
     for layer in 0..layers {
         if layer % interval == 0 {
@@ -108,62 +105,22 @@ fn decoder(config: &Config, [seen, width]: [usize; 2]) -> Result<Described, Spec
         }));
     }
     decoder.further_input = Some(Rc::new(|_, embedding| {
-        embedding.inputs.push(TokenInput {
-            name: "image_attention_mask",
-            columns: 2,
-            kind: InputKind::Seen { placeholder: None },
-        });
+        let mask = crossing::mask("image_attention_mask", None);
+        embedding.inputs.push(mask);
     }));
+    let norms = ["cross_attn.q_layer_norm", "cross_attn.k_layer_norm"];
+    let crossing = Crossing {
+        stack: seen,
+        width: Some(width),
+        gates: (["alpha_cross_attn", "alpha_dense"], factors),
+        norms: config.flag("qk_layer_norms")?.then_some(norms),
+        silent: 0,
+    };
     decoder.layer_of = Some(Rc::new(move |blocks, leaves, number| {
         if !crosses(number) {
             return blocks.steps(leaves, number);
         }
-        let mut own = blocks.clone();
-        own.arrangement.attention = None;
-        own.cross = Some(Cross {
-            stack: seen,
-            width: Some(width),
-            norms: Norms {
-                before: Some("input_layernorm"),
-                ..Norms::default()
-            },
-            projections: [
-                "cross_attn.q_proj",
-                "cross_attn.k_proj",
-                "cross_attn.v_proj",
-            ],
-            output: "cross_attn.o_proj",
-        });
-        let mut steps = own.steps(leaves, number);
-        for (step, name) in steps.iter_mut().zip(["alpha_cross_attn", "alpha_dense"]) {
-            let factor = gate(leaves, name, factors);
-            for branch in &mut step.branches {
-                branch.gain = Gain::Vector(factor);
-                let Mixer::Attention(attention) = &mut branch.mixer else {
-                    continue;
-                };
-                branch.of_seeing = true;
-                attention.mask = Mask::Seen;
-                if is_normed {
-                    let [query, key] = ["q", "k"].map(|of| {
-                        let name = format!("cross_attn.{of}_layer_norm");
-                        Some(HeadNorm {
-                            norm: leaves.norm(&name, blocks.head_dim, blocks.norm),
-                            span: NormSpan::Head,
-                            after_rotation: false,
-                        })
-                    });
-                    (attention.query_norm, attention.key_norm) = (query, key);
-                }
-            }
-        }
-        steps
+        crossing.steps(blocks, leaves, number)
     }));
     decoder.build()
-}
-
-/// So many factors of a gate `NAME`, whatever its axes.
-fn gate(leaves: &mut Leaves, name: &str, factors: usize) -> WeightIndex {
-    let stored = Source::Reshape(Box::new(leaves.tensor(name)));
-    leaves.weight(stored.by(Elementwise::Tanh), &[factors], Shard::Replicate)
 }

@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::compose::{Places, Tower, behind, scattered};
+use super::navit::normed_blocks;
 use super::part::DescribePart;
 use super::tiles::{decoder, given};
 use super::towers;
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Names, Projections};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
-    Activation, Config, Described, Interpolation, Joining, PackedLimits, PictureLayout,
-    PictureRows, Pictures, PlaceTable, Shard, Source, SpecError,
+    Config, Described, Interpolation, PackedLimits, PictureLayout, Pictures, PlaceTable, Shard,
+    Source, SpecError,
 };
 
 /// The published names of the tower's layers.
@@ -43,18 +44,8 @@ pub fn kimi_tower(config: &Config) -> Result<Described, SpecError> {
     let style = NormStyle::layer(1e-5);
     let mut tower = towers::layers(config, [hidden, inner], style, (&NAMES, around))?;
     tower.gated = false;
-    let head_dim = tower.head_dim;
-    if head_dim % 4 != 0 {
-        let expected = "heads of a multiple of 4 features";
-        return Err(config.invalid("num_attention_heads", expected));
-    }
-    let rope = Rope {
-        dims: head_dim,
-        interleaved: true,
-        axis: PositionAxis::Coordinates(Pairs::ColumnsByTurns),
-        ..Rope::plain(head_dim / 2, towers::theta(config)?)
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::ColumnsByTurns, true, towers::theta(config)?);
+    towers::turn(config, "num_attention_heads", &mut tower, turns)?;
     let patch = config.size("patch_size")?;
     let side = config.size("pos_emb_height")?;
     if config.size("pos_emb_width")? != side {
@@ -68,10 +59,9 @@ pub fn kimi_tower(config: &Config) -> Result<Described, SpecError> {
             let places = places.map(|place| leaves.tensor(&format!("{place}.{part}")));
             Source::one_of(places.to_vec())
         };
-        let (weight, bias) = (Source::Reshape(Box::new(stored("weight"))), stored("bias"));
+        let stored = (stored("weight"), Some(stored("bias")));
+        let projection = towers::projection(leaves, stored, hidden, [CHANNELS, patch]);
         let table = Source::Reshape(Box::new(leaves.tensor("patch_embed.pos_emb.weight")));
-        let shape = [hidden, CHANNELS * patch * patch];
-        let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);
         Pictures {
             positions: Some(PlaceTable {
                 weight: leaves.weight(table, &[side * side, hidden], Shard::Column),
@@ -80,17 +70,14 @@ pub fn kimi_tower(config: &Config) -> Result<Described, SpecError> {
                 otherwise: Interpolation::Cubic,
             }),
             ..Pictures::new(
-                PictureLayout::Packed {
-                    name: "pixel_values",
-                    grids: "image_grid_thw",
-                    side: 1,
-                    window: None,
-                    limits: PackedLimits {
-                        whole: 1,
+                PictureLayout::packed(
+                    1,
+                    None,
+                    PackedLimits {
                         one_time: true,
-                        merges: None,
+                        ..PackedLimits::whole(1)
                     },
-                },
+                ),
                 [CHANNELS, patch],
                 projection,
             )
@@ -125,19 +112,9 @@ pub fn kimi_k25(config: &Config, describe: DescribePart) -> Result<Described, Sp
         return Err(config.invalid("projection_hidden_size", expected));
     }
     let style = NormStyle::layer(config.positive("projection_layer_norm_eps")?);
-    let rule = PictureRows::Blocks { side };
-    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
-        let place: &[&str] = &["mm_projector.", "model.mm_projector."];
-        let normed = norm(leaves, (place, "pre_norm"), width, style);
-        let inner = side * side * width;
-        let (first, second) = ((place, "proj.0"), (place, "proj.2"));
-        let layers = vec![
-            dense(leaves, first, [inner; 2], true, Activation::Gelu),
-            dense(leaves, second, [hidden, inner], true, Activation::Linear),
-        ];
-        (Some(normed), layers)
-    })
-    .joined(Joining::EachNormed);
+    let place: &'static [&'static str] = &["mm_projector.", "model.mm_projector."];
+    let names = (place, ["pre_norm", "proj.0", "proj.2"]);
+    let projector = normed_blocks(&tower, names, (side, hidden), style);
     let token = scattered(config, "image_token_id")?;
     let places = Places {
         base: &["language_model.model."],

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use super::compose::{Places, Projector, Tower, behind, scattered};
 use super::part::DescribePart;
 use super::tiles::decoder;
+use super::towers::{of_views, only_stack};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names, Projections};
 use crate::{
-    Activation, Config, Described, HeadTransform, LengthLimit, Mask, Mixer, NormSpan, PictureRows,
-    Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Source, SpecError, Stack,
+    Activation, Config, Described, HeadTransform, Mixer, NormSpan, PictureRows, Resampled,
+    Scattered, Shard, Source, SpecError, Stack,
 };
 
 /// Where Idefics 2's files have the tower.
@@ -63,17 +64,11 @@ fn gated(
     let both = Source::ConcatRows(vec![tensor("up_proj"), tensor("gate_proj")]);
     let first = leaves.linear_of(both, None, [2 * inner, width], Shard::Replicate);
     let second = leaves.linear_of(tensor("down_proj"), None, [out, inner], Shard::Replicate);
-    let layer = |dense, gated, activation| HeadTransform {
-        dense,
-        gated,
-        norm_first: false,
-        activation,
-        norm: None,
+    let first = HeadTransform {
+        gated: true,
+        ..HeadTransform::plain(first, activation)
     };
-    vec![
-        layer(first, true, activation),
-        layer(second, false, Activation::Linear),
-    ]
+    vec![first, HeadTransform::plain(second, Activation::Linear)]
 }
 
 /// Idefics 2's resampler, behind the tower and a projection: layers of Llama's without rotation.
@@ -110,14 +105,7 @@ fn attending<'c>(
     let layers = config.layers("resampler_depth")?;
     let [hidden, _] = sizes;
     let mut latents = Blocks::sized(config, norm, layers, sizes, of)?;
-    (latents.family, latents.stack) = ("vision", "resampler");
-    latents.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Views { rows }));
-    latents.ignored.clear();
-    latents.masks.fill(Mask::Full);
-    latents.length_limit = Some(LengthLimit::None);
-    latents.vocab_size = Some(1);
-    latents.may_look_ahead = false;
-    latents.sequence_classifier = None;
+    of_views(&mut latents, "resampler", rows);
     latents.attention_of = MixerOf::new(move |blocks, leaves, layer| {
         let mut attention = blocks.usual_attention(leaves, layer);
         attention.merged = Some(source);
@@ -125,21 +113,10 @@ fn attending<'c>(
         attention.merged_norm = Some(norm);
         Some(Mixer::Attention(Box::new(attention)))
     });
-    latents.resampled = Some(Rc::new(move |leaves| Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Table {
-            weight: leaves.table("latents", rows, hidden),
-            rows,
-        },
-        norm: None,
-        layers: Vec::new(),
+    latents.resampled = Some(Rc::new(move |leaves| {
+        Resampled::table(leaves.table("latents", rows, hidden), rows)
     }));
     Ok(latents)
-}
-
-fn only_stack(config: &Config, blocks: Blocks<'_>) -> Result<Stack, SpecError> {
-    let stack = blocks.build()?.spec.stacks.pop();
-    stack.ok_or_else(|| config.unsupported("model_type", "it has no stack"))
 }
 
 /// The names of Idefics' resampler.

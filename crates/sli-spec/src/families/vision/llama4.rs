@@ -9,7 +9,7 @@ use super::tiles::{decoder, given};
 use super::towers::{self, Sizes};
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Names};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{Activation, Config, Described, FrontRow, PictureRows, Pictures, SpecError};
 
 /// Where files have the tower.
@@ -50,18 +50,8 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
     let mut tower = towers::layers(config, [hidden, inner], style, (&NAMES, around))?;
     tower.gated = false;
     tower.activation = Activation::Gelu;
-    let head_dim = tower.head_dim;
-    if head_dim % 4 != 0 {
-        let expected = "heads of a multiple of 4 features";
-        return Err(config.invalid("num_attention_heads", expected));
-    }
-    let rope = Rope {
-        dims: head_dim,
-        interleaved: true,
-        axis: PositionAxis::Coordinates(Pairs::ColumnsFirst),
-        ..Rope::plain(head_dim / 2, towers::theta(config)?)
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::ColumnsFirst, true, towers::theta(config)?);
+    towers::turn(config, "num_attention_heads", &mut tower, turns)?;
     tower.pictures = Some(Rc::new(move |leaves| {
         let class = sizes.class(leaves, "class_embedding");
         let pictures = sizes.pictures(leaves, "patch_embedding.linear", false);

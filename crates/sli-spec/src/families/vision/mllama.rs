@@ -5,17 +5,17 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::compose::{Places, Projector, Tower, crossed, dense};
+use super::crossing::{self, Crossing, gate};
 use super::part::DescribePart;
 use super::tiles::given;
-use super::towers::{CLIP, Sizes};
+use super::towers::{CLIP, Sizes, of_pictures};
 use crate::build::{Leaves, NormStyle, divided, pattern};
-use crate::families::blocks::{Arrangement, Blocks, Cross, Names, Norms, Tie};
+use crate::families::blocks::{Arrangement, Blocks, Names, Tie};
 use crate::rope::RopeOptions;
 use crate::{
-    Activation, BesidePlanes, Config, Described, Elementwise, Gain, HeadNorm, Identity, Input,
-    InputKind, JoinedTiles, Joining, LengthLimit, Mask, Mixer, NormSpan, PictureLayout,
-    PictureRows, Pictures, ScaledTable, Shard, Slot, Source, SpecError, Step, TileRow, TileTables,
-    TokenInput, WeightIndex, Write,
+    Activation, BesidePlanes, Config, Described, Elementwise, Gain, Identity, Input, JoinedTiles,
+    Joining, Mask, Mixer, PictureLayout, PictureRows, Pictures, ScaledTable, Shard, Slot, Source,
+    SpecError, Step, TileRow, TileTables, Write,
 };
 
 /// Where files have the tower.
@@ -121,12 +121,6 @@ fn kept_layers(vision: &Config) -> Result<Vec<usize>, SpecError> {
         .ok_or_else(|| vision.invalid(KEY, "numbers of layers of the tower"))
 }
 
-/// The factor of a gate `NAME`, `[1]`.
-pub(super) fn gate(leaves: &mut Leaves, name: &str, by: Elementwise) -> WeightIndex {
-    let stored = Source::Reshape(Box::new(leaves.tensor(name)));
-    leaves.weight(stored.by(by), &[1], Shard::Replicate)
-}
-
 /// The tower: layers, then gated ones behind a norm.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["vision_output_dim", "intermediate_layers_indices"]);
@@ -154,20 +148,16 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
     let count = local + global;
     let of = [heads, heads, head_dim];
     let mut tower = Blocks::sized(config, norm, count, [hidden, inner], of)?;
-    (tower.family, tower.stack) = ("vision", "vision");
+    of_pictures(&mut tower, "vision");
     tower.names = Names {
         output: "self_attn.o_proj",
         ..CLIP
     };
     tower.arrangement = Arrangement::pre("input_layernorm", "post_attention_layernorm");
-    tower.ignored.clear();
     tower.gated = false;
     tower.set_network_bias(true);
     tower.activation = config.activation("hidden_act")?;
     tower.masks.fill(Mask::BlankApart);
-    tower.length_limit = Some(LengthLimit::None);
-    tower.vocab_size = Some(1);
-    tower.may_look_ahead = false;
     tower.final_norm = None;
     let of_part = |part: &str, layers: usize| -> Vec<String> {
         let numbers = 0..layers;
@@ -185,7 +175,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
             return steps;
         };
         for (step, name) in steps.iter_mut().zip(["gate_attn", "gate_ffn"]) {
-            let factor = gate(leaves, name, Elementwise::Tanh);
+            let factor = gate(leaves, name, (Elementwise::Tanh, 1));
             for branch in &mut step.branches {
                 branch.gain = Gain::Vector(factor);
             }
@@ -206,7 +196,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
                 let stored = Source::Reshape(Box::new(leaves.tensor(&format!("{name}.weight"))));
                 leaves.weight(stored, &[rows, hidden], Shard::Column)
             },
-            factor: gate(leaves, factor, Elementwise::Tanh),
+            factor: gate(leaves, factor, (Elementwise::Tanh, 1)),
         };
         let own = "pre_tile_positional_embedding";
         let names = [&format!("{own}.embedding"), &format!("{own}.gate")];
@@ -232,7 +222,11 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
             tiles: Some(TileTables {
                 of_tiles,
                 of_rows,
-                of_places: gate(leaves, &format!("{of}.gate"), Elementwise::OneMinusTanh),
+                of_places: gate(
+                    leaves,
+                    &format!("{of}.gate"),
+                    (Elementwise::OneMinusTanh, 1),
+                ),
                 tiles,
             }),
             norm: Some(leaves.norm("layernorm_pre", hidden, around)),
@@ -253,7 +247,7 @@ fn between(leaves: &mut Leaves, [hidden, shapes, tiles]: [usize; 3], norm: NormS
     let stored = Source::Reshape(Box::new(leaves.tensor(&format!("{of}.embedding.weight"))));
     let table = leaves.weight(stored, &[(shapes + 1) * tiles * hidden], Shard::Replicate);
     let mut added = Step::residual(Mixer::TileRow(TileRow { table, tiles }));
-    let factor = gate(leaves, &format!("{of}.gate"), Elementwise::Tanh);
+    let factor = gate(leaves, &format!("{of}.gate"), (Elementwise::Tanh, 1));
     for branch in &mut added.branches {
         branch.gain = Gain::Vector(factor);
     }
@@ -288,58 +282,24 @@ fn decoder(config: &Config, placeholder: Option<u32>) -> Result<Described, SpecE
     let vocab_size = config.size("vocab_size")?;
     decoder.vocab_size = Some(vocab_size + FURTHER);
     decoder.outputs = Some(vocab_size);
-    let crossing = config.numbers(LAYERS)?;
-    let crossing = crossing.unwrap_or_else(|| [3, 8, 13, 18, 23, 28, 33, 38].map(f64::from).into());
+    let crossed = config.numbers(LAYERS)?;
+    let crossed = crossed.unwrap_or_else(|| [3, 8, 13, 18, 23, 28, 33, 38].map(f64::from).into());
     decoder.further_input = Some(Rc::new(move |_, embedding| {
-        embedding.inputs.push(TokenInput {
-            name: "cross_attention_mask",
-            columns: 2,
-            kind: InputKind::Seen { placeholder },
-        });
+        let mask = crossing::mask("cross_attention_mask", placeholder);
+        embedding.inputs.push(mask);
     }));
+    let crossing = Crossing {
+        stack: 1,
+        width: None,
+        gates: (["cross_attn_attn_gate", "cross_attn_mlp_gate"], 1),
+        norms: Some(["cross_attn.q_norm", "cross_attn.k_norm"]),
+        silent: 1,
+    };
     decoder.layer_of = Some(Rc::new(move |blocks, leaves, number| {
-        if !crossing.contains(&(number as f64)) {
+        if !crossed.contains(&(number as f64)) {
             return blocks.steps(leaves, number);
         }
-        let mut own = blocks.clone();
-        own.arrangement.attention = None;
-        own.cross = Some(Cross {
-            stack: 1,
-            width: None,
-            norms: Norms {
-                before: Some("input_layernorm"),
-                ..Norms::default()
-            },
-            projections: [
-                "cross_attn.q_proj",
-                "cross_attn.k_proj",
-                "cross_attn.v_proj",
-            ],
-            output: "cross_attn.o_proj",
-        });
-        let mut steps = own.steps(leaves, number);
-        let gates = ["cross_attn_attn_gate", "cross_attn_mlp_gate"];
-        for (step, name) in steps.iter_mut().zip(gates) {
-            let factor = gate(leaves, name, Elementwise::Tanh);
-            for branch in &mut step.branches {
-                branch.gain = Gain::Vector(factor);
-                let Mixer::Attention(attention) = &mut branch.mixer else {
-                    branch.of_seeing = true;
-                    continue;
-                };
-                attention.mask = Mask::Seen;
-                let [query, key] = ["q", "k"].map(|of| {
-                    let name = format!("cross_attn.{of}_norm");
-                    Some(HeadNorm {
-                        norm: leaves.norm(&name, blocks.head_dim, blocks.norm),
-                        span: NormSpan::Head,
-                        after_rotation: false,
-                    })
-                });
-                (attention.query_norm, attention.key_norm) = (query, key);
-            }
-        }
-        steps
+        crossing.steps(blocks, leaves, number)
     }));
     let mut described = decoder.build()?;
     described.spec.base_prefix = PREFIX;

@@ -2,6 +2,7 @@
 
 mod aria;
 mod compose;
+mod crossing;
 mod dino;
 mod fuyu;
 mod gemma;

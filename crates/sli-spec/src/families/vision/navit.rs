@@ -9,10 +9,10 @@ use super::tiles::{decoder, given};
 use super::towers::{self, CLIP, Sizes};
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
     Activation, Config, Described, Interpolation, Joining, PackedLimits, PictureLayout,
-    PictureRows, Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
+    PictureRows, Pictures, PlaceTable, Scattered, SpecError,
 };
 
 /// A tower whose patches come one picture after the other, row by row, and turn.
@@ -24,35 +24,23 @@ fn turned<'c>(
     let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
     let mut tower = towers::plain(config, &CLIP, arrangement)?;
     tower.ignored.push("*embeddings.position_ids");
-    let (hidden, head_dim) = (tower.hidden_size, tower.head_dim);
-    if head_dim % 4 != 0 {
-        let expected = "heads of a multiple of 4 features";
-        return Err(config.invalid("num_attention_heads", expected));
-    }
-    let rope = Rope {
-        dims: head_dim,
-        axis: PositionAxis::Coordinates(Pairs::Halves),
-        ..Rope::plain(head_dim / 2, towers::theta(config)?)
-    };
-    tower.ropes.fill(Some(rope));
+    let hidden = tower.hidden_size;
+    let turns = (Pairs::Halves, false, towers::theta(config)?);
+    towers::turn(config, "num_attention_heads", &mut tower, turns)?;
     let [channels, patch] = Sizes::read_patches(config)?;
     tower.pictures = Some(Rc::new(move |leaves| {
         let stored = |part: &str| leaves.tensor(&format!("embeddings.patch_embedding.{part}"));
-        let (weight, bias) = (Source::Reshape(Box::new(stored("weight"))), stored("bias"));
-        let shape = [hidden, channels * patch * patch];
-        let projection = leaves.linear_of(weight, Some(bias), shape, Shard::Replicate);
+        let stored = (stored("weight"), Some(stored("bias")));
+        let projection = towers::projection(leaves, stored, hidden, [channels, patch]);
         let pictures = Pictures::new(
-            PictureLayout::Packed {
-                name: "pixel_values",
-                grids: "image_grid_thw",
-                side: 1,
-                window: None,
-                limits: PackedLimits {
-                    whole: 1,
-                    one_time: false,
+            PictureLayout::packed(
+                1,
+                None,
+                PackedLimits {
                     merges,
+                    ..PackedLimits::whole(1)
                 },
-            },
+            ),
             [channels, patch],
             projection,
         );
@@ -95,7 +83,7 @@ pub fn video_llama_3(config: &Config, describe: DescribePart) -> Result<Describe
     let hidden = text.size("hidden_size")?;
     let rule = PictureRows::Patches { front: 0 };
     let projector = Projector::new(&tower, (rule, hidden), |leaves| {
-        let place: &[&str] = &["model.projector.readout."];
+        let place: &'static [&'static str] = &["model.projector.readout."];
         let shape = [hidden, tower.width()];
         let layers = vec![
             dense(leaves, (place, "0"), shape, true, Activation::Gelu),
@@ -125,20 +113,10 @@ pub fn paddleocr_vl(config: &Config, describe: DescribePart) -> Result<Described
     let mut tower = Tower::read(&vision, describe, places)?;
     let side = vision.size("spatial_merge_size")?;
     tower.set_whole(side);
-    let (hidden, width) = (text.size("hidden_size")?, tower.width());
-    let rule = PictureRows::Blocks { side };
-    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
-        let place: &[&str] = &["mlp_AR.", "model.projector."];
-        let normed = norm(leaves, (place, "pre_norm"), width, NormStyle::layer(1e-5));
-        let inner = side * side * width;
-        let (first, second) = ((place, "linear_1"), (place, "linear_2"));
-        let layers = vec![
-            dense(leaves, first, [inner; 2], true, Activation::Gelu),
-            dense(leaves, second, [hidden, inner], true, Activation::Linear),
-        ];
-        (Some(normed), layers)
-    })
-    .joined(Joining::EachNormed);
+    let hidden = text.size("hidden_size")?;
+    let place: &'static [&'static str] = &["mlp_AR.", "model.projector."];
+    let names = (place, ["pre_norm", "linear_1", "linear_2"]);
+    let projector = normed_blocks(&tower, names, (side, hidden), NormStyle::layer(1e-5));
     let token = Scattered {
         has_positions: true,
         ..scattered(config, "image_token_id")?
@@ -149,6 +127,28 @@ pub fn paddleocr_vl(config: &Config, describe: DescribePart) -> Result<Described
     };
     let decoder = (describe(&text)?, places, token);
     behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// Blocks of `side` rows and columns of patches, each patch normed, side by side through two dense layers.
+pub(super) fn normed_blocks(
+    tower: &Tower,
+    (places, [norm_name, first, second]): (&'static [&'static str], [&str; 3]),
+    (side, hidden): (usize, usize),
+    style: NormStyle,
+) -> Projector {
+    let width = tower.width();
+    let inner = side * side * width;
+    let rule = PictureRows::Blocks { side };
+    let projector = Projector::new(tower, (rule, hidden), |leaves| {
+        let normed = norm(leaves, (places, norm_name), width, style);
+        let (gelu, linear) = (Activation::Gelu, Activation::Linear);
+        let layers = vec![
+            dense(leaves, (places, first), [inner; 2], true, gelu),
+            dense(leaves, (places, second), [hidden, inner], true, linear),
+        ];
+        (Some(normed), layers)
+    });
+    projector.joined(Joining::EachNormed)
 }
 
 /// LFM2-VL: blocks of the patches of SigLIP 2, which do not turn, through two dense layers.

@@ -11,10 +11,10 @@ use super::tiles::{decoder, given, one_layer};
 use super::towers;
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Names, Projections};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
     Activation, BesidePlanes, Config, Described, Joining, PictureLayout, PictureRows, Pictures,
-    Shard, Source, SpecError,
+    Source, SpecError,
 };
 
 /// The names of the tower's layers.
@@ -77,25 +77,16 @@ fn tower(config: &Config, of_mistrals: bool) -> Result<Described, SpecError> {
         let expected = format!("{head_dim}, the features of a head");
         return Err(config.invalid("head_dim", expected));
     }
-    if head_dim % 4 != 0 {
-        let expected = "heads of a multiple of 4 features";
-        return Err(config.invalid("num_attention_heads", expected));
-    }
-    let rope = Rope {
-        axis: PositionAxis::Coordinates(Pairs::HalvesByTurns),
-        interleaved: of_mistrals,
-        ..Rope::plain(head_dim, towers::theta(config)?)
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::HalvesByTurns, of_mistrals, towers::theta(config)?);
+    towers::turn(config, "num_attention_heads", &mut tower, turns)?;
     if of_mistrals {
         tower.stored = Some(Rc::new(|name: &str| Source::tensor(of_mistral(name))));
     }
     let sizes = towers::Sizes::read_patches(config)?;
     tower.pictures = Some(Rc::new(move |leaves| {
         let [channels, patch] = sizes;
-        let weight = Source::Reshape(Box::new(leaves.tensor("patch_conv.weight")));
-        let shape = [hidden, channels * patch * patch];
-        let projection = leaves.linear_of(weight, None, shape, Shard::Replicate);
+        let stored = (leaves.tensor("patch_conv.weight"), None);
+        let projection = towers::projection(leaves, stored, hidden, [channels, patch]);
         Pictures {
             norm: Some(leaves.norm("ln_pre", hidden, style)),
             ..Pictures::new(

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use super::compose::{Places, Projector, Tower, behind, dense, scattered};
 use super::part::DescribePart;
-use super::towers::{CLIP, Sizes, plain};
+use super::towers::{CLIP, Sizes, VIT, of_views, only_stack, plain};
 use crate::build::{NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Cross, Names, Norms, Projections};
 use crate::{
-    Activation, Config, Described, LengthLimit, Mask, PictureRows, Pictures, Resampled, Resampling,
-    RowRule, Scattered, Sequence, Shard, Source, SpecError, Stack, Task,
+    Activation, Config, Described, PictureRows, Pictures, Resampled, Scattered, Shard, Source,
+    SpecError, Stack, Task,
 };
 
 /// Where files have the tower.
@@ -33,16 +33,9 @@ static VISION: Names = Names {
 
 /// The names of the learned rows' layers.
 static QUERIES: Names = Names {
-    layers: "encoder.layer",
-    projections: Projections::Separate([
-        "attention.attention.query",
-        "attention.attention.key",
-        "attention.attention.value",
-    ]),
-    output: "attention.output.dense",
     up: "intermediate_query.dense",
     down: "output_query.dense",
-    ..Names::USUAL
+    ..VIT
 };
 
 /// BLIP-2.
@@ -145,21 +138,15 @@ fn queries(config: &Config, rows: usize, seen: usize) -> Result<Stack, SpecError
     let every = config.size("cross_attention_frequency")?;
     let sizes = [hidden, config.size("intermediate_size")?];
     let mut former = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
-    (former.family, former.stack, former.names) = ("vision", "qformer", QUERIES);
+    of_views(&mut former, "qformer", rows);
+    former.names = QUERIES;
     "qformer.".clone_into(&mut former.prefix);
-    former.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Views { rows }));
     former.arrangement =
         Arrangement::after_sum("attention.output.LayerNorm", "output_query.LayerNorm");
-    former.ignored.clear();
     former.gated = false;
     former.set_biases(true);
     former.activation = config.activation("hidden_act")?;
-    former.masks.fill(Mask::Full);
     former.final_norm = None;
-    former.length_limit = Some(LengthLimit::None);
-    former.vocab_size = Some(1);
-    former.may_look_ahead = false;
-    former.sequence_classifier = None;
     former.differ(move |blocks, layer| {
         if layer.is_multiple_of(every) {
             blocks.cross = Some(Cross {
@@ -180,18 +167,13 @@ fn queries(config: &Config, rows: usize, seen: usize) -> Result<Stack, SpecError
     });
     former.resampled = Some(Rc::new(move |leaves| {
         let stored = Source::Reshape(Box::new(Source::tensor("query_tokens")));
+        let weight = leaves.weight(stored, &[rows, hidden], Shard::Column);
         Resampled {
-            leaves: Vec::new(),
-            rule: Resampling::Table {
-                weight: leaves.weight(stored, &[rows, hidden], Shard::Column),
-                rows,
-            },
             norm: Some(leaves.norm("layernorm", hidden, norm)),
-            layers: Vec::new(),
+            ..Resampled::table(weight, rows)
         }
     }));
-    let stack = former.build()?.spec.stacks.pop();
-    stack.ok_or_else(|| config.unsupported("model_type", "it has no stack"))
+    only_stack(config, former)
 }
 
 /// Learned rows are a part of a model, which says how many they are.

@@ -10,10 +10,10 @@ use super::part::DescribePart;
 use super::towers;
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Patches, Projections};
-use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::rope::Pairs;
 use crate::{
     Activation, Config, Described, Interpolation, Mask, PackedLimits, PictureLayout, PictureRows,
-    Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
+    Pictures, PlaceTable, Scattered, Shard, SpecError,
 };
 
 /// Where files have the tower.
@@ -77,10 +77,6 @@ pub(super) fn layers(
     if config.declares("num_key_value_heads") {
         tower.kv_heads = config.heads("num_key_value_heads")?;
     }
-    let head_dim = tower.head_dim;
-    if head_dim % 4 != 0 {
-        return Err(config.invalid("num_heads", "heads of a multiple of 4 features"));
-    }
     let theta = match config.nested("rope_parameters")? {
         Some(own) => {
             own.neutral(
@@ -92,30 +88,15 @@ pub(super) fn layers(
         }
         None => None,
     };
-    let rope = Rope {
-        dims: head_dim,
-        axis: PositionAxis::Coordinates(Pairs::Halves),
-        ..Rope::plain(head_dim / 2, theta.unwrap_or(10_000.0))
-    };
-    tower.ropes.fill(Some(rope));
+    let turns = (Pairs::Halves, false, theta.unwrap_or(10_000.0));
+    towers::turn(config, "num_heads", &mut tower, turns)?;
     tower.pictures = Some(Rc::new(move |leaves| {
-        let name = "patch_embed.proj.weight";
-        let weight = Source::Reshape(Box::new(leaves.tensor(name)));
-        let shape = [sizes.hidden, sizes.channels * sizes.patch * sizes.patch];
-        let projection = leaves.linear_of(weight, None, shape, Shard::Replicate);
+        let stored = (leaves.tensor("patch_embed.proj.weight"), None);
+        let of = [sizes.channels, sizes.patch];
+        let projection = towers::projection(leaves, stored, sizes.hidden, of);
         Pictures::new(
-            PictureLayout::Packed {
-                name: "pixel_values",
-                grids: "image_grid_thw",
-                side: sizes.side,
-                window,
-                limits: PackedLimits {
-                    whole: sizes.side,
-                    one_time: false,
-                    merges: None,
-                },
-            },
-            [sizes.channels, sizes.patch],
+            PictureLayout::packed(sizes.side, window, PackedLimits::whole(sizes.side)),
+            of,
             projection,
         )
     }));

@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use super::towers::{CLIP, Sizes, layers, plain};
+use super::towers::{CLIP, Sizes, layers, of_views, plain};
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names};
 use crate::families::pooled;
 use crate::{
-    Attention, BesidePlanes, Config, Described, Interpolation, KeyValue, LengthLimit, Mask, Mixer,
-    PictureLayout, Pictures, PlaceTable, PooledEnd, Resampled, Resampling, Sequence, Shard, Slot,
-    Source, SpecError, Split, Stack, Step, Write,
+    Attention, BesidePlanes, Config, Described, Interpolation, KeyValue, Mask, Mixer,
+    PictureLayout, Pictures, PlaceTable, PooledEnd, Resampled, Shard, Slot, Source, SpecError,
+    Split, Stack, Step, Write,
 };
 
 /// SigLIP's (Zhai et al. 2023). What it makes of a picture is a learned row that attends to all of its rows.
@@ -43,27 +43,13 @@ fn probe(config: &Config, tower: &Blocks<'_>) -> Result<Stack, SpecError> {
     let sizes = [tower.heads, tower.heads, tower.head_dim];
     let (norm, activation) = (tower.norm, tower.activation);
     let mut head = Blocks::sized(config, norm, 1, [hidden, inner], sizes)?;
-    (head.family, head.stack) = ("vision", "pooled");
+    of_views(&mut head, "pooled", 1);
     head.prefix.clone_from(&tower.prefix);
     head.places = Some(vec!["head".to_owned()]);
-    head.sequence = Sequence::Rows(pooled::VIEWS);
     head.final_norm = None;
-    head.length_limit = Some(LengthLimit::None);
-    head.vocab_size = Some(1);
-    head.may_look_ahead = false;
-    head.sequence_classifier = None;
-    head.ignored.clear();
     head.resampled = Some(Rc::new(move |leaves| {
         let probe = Source::Reshape(Box::new(leaves.tensor("head.probe")));
-        Resampled {
-            leaves: Vec::new(),
-            rule: Resampling::Table {
-                weight: leaves.weight(probe, &[1, hidden], Shard::Column),
-                rows: 1,
-            },
-            norm: None,
-            layers: Vec::new(),
-        }
+        Resampled::table(leaves.weight(probe, &[1, hidden], Shard::Column), 1)
     }));
     head.layer_of = Some(Rc::new(move |_, leaves, _| {
         let mut third = |part: usize| {

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::pooled;
+use crate::rope::{Pairs, PositionAxis, Rope};
 use crate::{
-    BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, LengthLimit, Mask, NormSpan,
-    PictureLayout, Pictures, PlaceTable, PooledEnd, Shard, Source, SpecError, Split,
+    BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, LengthLimit, Linear, Mask,
+    NormSpan, PictureLayout, PictureRows, Pictures, PlaceTable, PooledEnd, RowRule, Sequence,
+    Shard, Source, SpecError, Split, Stack,
 };
 
 /// The names of CLIP's and SigLIP's layers.
@@ -168,10 +170,10 @@ impl Sizes {
 
     /// The pictures: a projection `NAME` of patches, nothing else yet.
     pub fn pictures(self, leaves: &mut Leaves, name: &str, bias: bool) -> Pictures {
-        let weight = Source::Reshape(Box::new(leaves.tensor(&format!("{name}.weight"))));
+        let weight = leaves.tensor(&format!("{name}.weight"));
         let bias = bias.then(|| leaves.tensor(&format!("{name}.bias")));
-        let shape = [self.hidden, self.channels * self.patch * self.patch];
-        let projection = leaves.linear_of(weight, bias, shape, Shard::Replicate);
+        let of = [self.channels, self.patch];
+        let projection = projection(leaves, (weight, bias), self.hidden, of);
         Pictures::new(
             PictureLayout::Planes {
                 name: "pixel_values",
@@ -227,16 +229,71 @@ pub(super) fn layers<'c>(
     let head_dim = divided(config, "num_attention_heads", sizes[0], heads)?;
     let layers = config.layers("num_hidden_layers")?;
     let mut tower = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
-    (tower.family, tower.stack, tower.names) = ("vision", "vision", *names);
-    tower.arrangement = arrangement;
-    tower.ignored.clear();
+    of_pictures(&mut tower, "vision");
+    (tower.names, tower.arrangement) = (*names, arrangement);
     tower.set_biases(true);
     tower.activation = config.activation("hidden_act")?;
-    tower.masks.fill(Mask::Full);
-    tower.length_limit = Some(LengthLimit::None);
-    tower.vocab_size = Some(1);
-    tower.may_look_ahead = false;
     Ok(tower)
+}
+
+/// A stack `NAME` of as many rows as there are, which all see each other and are no tokens.
+pub(super) fn of_pictures(blocks: &mut Blocks<'_>, name: &'static str) {
+    (blocks.family, blocks.stack) = ("vision", name);
+    blocks.ignored.clear();
+    blocks.masks.fill(Mask::Full);
+    blocks.length_limit = Some(LengthLimit::None);
+    blocks.vocab_size = Some(1);
+    blocks.may_look_ahead = false;
+}
+
+/// A stack `NAME` of so many rows for every view.
+pub(super) fn of_views(blocks: &mut Blocks<'_>, name: &'static str, rows: usize) {
+    of_pictures(blocks, name);
+    blocks.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Views { rows }));
+    blocks.sequence_classifier = None;
+}
+
+/// The stack that these blocks are.
+pub(super) fn only_stack(config: &Config, blocks: Blocks<'_>) -> Result<Stack, SpecError> {
+    let stack = blocks.build()?.spec.stacks.pop();
+    stack.ok_or_else(|| config.unsupported("model_type", "it has no stack"))
+}
+
+/// Turns heads by rows and columns; `key` says their number.
+pub(super) fn turn(
+    config: &Config,
+    key: &str,
+    tower: &mut Blocks<'_>,
+    (pairs, interleaved, theta): (Pairs, bool, f64),
+) -> Result<(), SpecError> {
+    let head_dim = tower.head_dim;
+    if head_dim % 4 != 0 {
+        return Err(config.invalid(key, "heads of a multiple of 4 features"));
+    }
+    let speeds = match pairs {
+        Pairs::HalvesByTurns => head_dim,
+        _ => head_dim / 2,
+    };
+    let rope = Rope {
+        dims: head_dim,
+        interleaved,
+        axis: PositionAxis::Coordinates(pairs),
+        ..Rope::plain(speeds, theta)
+    };
+    tower.ropes.fill(Some(rope));
+    Ok(())
+}
+
+/// The projection of patches, of a weight and an addend, whatever the axes of the weight.
+pub(super) fn projection(
+    leaves: &mut Leaves,
+    (weight, bias): (Source, Option<Source>),
+    hidden: usize,
+    [channels, patch]: [usize; 2],
+) -> Linear {
+    let weight = Source::Reshape(Box::new(weight));
+    let shape = [hidden, channels * patch * patch];
+    leaves.linear_of(weight, bias, shape, Shard::Replicate)
 }
 
 /// The base of rotations by rows and columns.
@@ -336,11 +393,7 @@ pub fn intern_vit(config: &Config) -> Result<Described, SpecError> {
     let table = Sizes::read(config)?.square(config)?;
     let mut tower = plain(config, PUBLISHED.names, PUBLISHED.arrangement)?;
     let epsilon = config.positive("layer_norm_eps")?;
-    tower.norm = match config.optional_text("norm_type")?.as_deref() {
-        Some("layer_norm") => NormStyle::layer(epsilon),
-        Some("rms_norm") => NormStyle::rms(epsilon),
-        _ => return Err(config.invalid("norm_type", "\"layer_norm\" or \"rms_norm\"")),
-    };
+    tower.norm = intern_norm(config, epsilon)?;
     tower.final_norm = None;
     tower.query_key_value_bias = config.flag("qkv_bias")?;
     if config.flag("qk_normalization")? {
@@ -374,6 +427,15 @@ pub fn intern_vit(config: &Config) -> Result<Described, SpecError> {
 /// The key of the size of tiles.
 pub(super) const FORCED: &str = "force_image_size";
 
+/// The norms of InternViT's layers.
+fn intern_norm(config: &Config, epsilon: f64) -> Result<NormStyle, SpecError> {
+    match config.optional_text("norm_type")?.as_deref() {
+        Some("layer_norm") => Ok(NormStyle::layer(epsilon)),
+        Some("rms_norm") => Ok(NormStyle::rms(epsilon)),
+        _ => Err(config.invalid("norm_type", "\"layer_norm\" or \"rms_norm\"")),
+    }
+}
+
 fn intern(config: &Config, form: &'static Intern) -> Result<Described, SpecError> {
     config.ignore(&["layer_scale_init_value", "projection_dropout"]);
     let sizes = Sizes::read(config)?;
@@ -383,11 +445,7 @@ fn intern(config: &Config, form: &'static Intern) -> Result<Described, SpecError
     }
     let mut tower = plain(config, form.names, form.arrangement)?;
     let epsilon = config.positive("layer_norm_eps")?;
-    tower.norm = match config.optional_text("norm_type")?.as_deref() {
-        Some("layer_norm") => NormStyle::layer(epsilon),
-        Some("rms_norm") => NormStyle::rms(epsilon),
-        _ => return Err(config.invalid("norm_type", "\"layer_norm\" or \"rms_norm\"")),
-    };
+    tower.norm = intern_norm(config, epsilon)?;
     tower.final_norm = (!config.flag("use_mean_pooling")?).then(|| NormStyle::layer(epsilon));
     tower.query_key_value_bias = config.flag("attention_bias")?;
     if config.flag("use_qk_norm")? {
