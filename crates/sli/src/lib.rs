@@ -31,6 +31,7 @@ mod prepared;
 pub mod program;
 mod progress;
 pub mod report;
+pub mod rules;
 mod seeing;
 mod seen;
 mod sentences;

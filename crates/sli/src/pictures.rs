@@ -80,60 +80,49 @@ impl<'a> PictureRules<'a> {
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
+        // Nothing beside pictures has more numbers than these, unless they are tiny.
+        let most = values.len().max(1 << 17);
         let mut prepared = PreparedPictures {
             pixels: (shape, values),
             ..PreparedPictures::default()
         };
         let layout = &self.pictures.layout;
         if let Some(name) = layout.grids() {
-            prepared.grids = numbers(tensors, (given, name), raw, "times, rows, columns")?;
+            prepared.grids = numbers(tensors, (given, name, most), raw, "times, rows, columns")?;
         }
         if let Some(name) = layout.sizes()
-            && (layout.needs_sizes() || tensors.whole_numbers(given, name, raw)?.is_some())
+            && (layout.needs_sizes() || tensors.whole_numbers(given, (name, most), raw)?.is_some())
         {
-            prepared.sizes = numbers(tensors, (given, name), raw, "height, width")?;
+            prepared.sizes = numbers(tensors, (given, name, most), raw, "height, width")?;
         }
         if let Some(mask) = layout.shown() {
-            let found = tensors.whole_numbers(given, mask, raw)?;
-            let Some(shown) = found else {
-                return refused(
-                    raw,
-                    &format!("{} has no tensor `{}`", given.source(), given.name(mask)),
-                    "the model's processor makes it beside the pictures",
-                );
-            };
-            prepared.shown = shown;
+            let shown = tensors.whole_numbers(given, (mask, most), raw)?;
+            prepared.shown = there(shown, (given, mask), raw)?;
         }
         if let Some(name) = layout.merges() {
-            let merges = numbers::<1>(tensors, (given, name), raw, "rows and columns of a block")?;
+            let merges = numbers::<1>(
+                tensors,
+                (given, name, most),
+                raw,
+                "rows and columns of a block",
+            )?;
             prepared.merges = merges.into_iter().flatten().collect();
         }
         if let Some(name) = layout.places() {
-            let Some(places) = tensors.signed_numbers(given, name, raw)? else {
-                return refused(
-                    raw,
-                    &format!("{} has no tensor `{}`", given.source(), given.name(name)),
-                    "the model's processor makes it beside the pictures",
-                );
-            };
+            let places = tensors.signed_numbers(given, (name, most), raw)?;
+            let places = there(places, (given, name), raw)?;
             prepared.places = places.as_chunks().0.to_vec();
         }
         if let Some(name) = layout.points() {
-            let points = tensors.whole_numbers(given, name, raw)?;
+            let points = tensors.whole_numbers(given, (name, most), raw)?;
             prepared.points = points.unwrap_or_default();
         }
         if let Some(name) = layout.shapes() {
-            let Some(shapes) = tensors.whole_numbers(given, name, raw)? else {
-                return refused(
-                    raw,
-                    &format!("{} has no tensor `{}`", given.source(), given.name(name)),
-                    "the model's processor makes it beside the pictures",
-                );
-            };
-            prepared.shapes = shapes;
+            let shapes = tensors.whole_numbers(given, (name, most), raw)?;
+            prepared.shapes = there(shapes, (given, name), raw)?;
         }
         let seen = self.spec.seen_pictures();
-        let seen = seen.map(|(mask, _)| tensors.whole_numbers(given, mask, raw));
+        let seen = seen.map(|(mask, _)| tensors.whole_numbers(given, (mask, most), raw));
         let seen = seen.transpose()?.flatten();
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
@@ -232,26 +221,41 @@ impl<'a> PictureRules<'a> {
 /// So many numbers for every picture, of which `what` says what they are.
 fn numbers<const N: usize>(
     tensors: &mut TensorReader,
-    (given, name): (&Tensors, &str),
+    (given, name, most): (&Tensors, &str, usize),
     raw: &RawRecord,
     what: &str,
 ) -> Result<Vec<[u32; N]>, InputError> {
-    let (file, called) = (given.source(), given.name(name));
-    let Some(numbers) = tensors.whole_numbers(given, name, raw)? else {
-        return refused(
-            raw,
-            &format!("{file} has no tensor `{called}`"),
-            "the model's processor makes it beside the pictures",
-        );
-    };
+    let numbers = tensors.whole_numbers(given, (name, most), raw)?;
+    let numbers = there(numbers, (given, name), raw)?;
     let (rows, rest) = numbers.as_chunks();
     if rest.is_empty() {
         return Ok(rows.to_vec());
     }
     refused(
         raw,
-        &format!("`{called}` of {file} has {} numbers", numbers.len()),
+        &format!(
+            "`{}` of {} has {} numbers",
+            given.name(name),
+            given.source(),
+            numbers.len()
+        ),
         &format!("it has {N} for every picture: {what}"),
+    )
+}
+
+/// What a record must have beside its pictures.
+fn there<T>(
+    found: Option<T>,
+    (given, name): (&Tensors, &str),
+    raw: &RawRecord,
+) -> Result<T, InputError> {
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    refused(
+        raw,
+        &format!("{} has no tensor `{}`", given.source(), given.name(name)),
+        "the model's processor makes it beside the pictures",
     )
 }
 

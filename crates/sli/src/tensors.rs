@@ -11,9 +11,6 @@ use sli_spec::{Features, Leaf, Source};
 
 use crate::input::{InputError, Place, RawRecord, Tensors};
 
-/// Most bytes of whole numbers beside a record's pictures.
-const WHOLE_BYTES: u64 = 1 << 20;
-
 /// A tensor as somebody has prepared it.
 #[derive(Clone, Debug)]
 pub struct Prepared<'r> {
@@ -94,14 +91,15 @@ impl TensorReader {
         }
     }
 
-    /// Whole numbers from 0 on of a record's file, `tensor_prefix` in front of the name; `None`: they are not there.
+    /// Whole numbers from 0 on of a record's file, at most so many, `tensor_prefix` in front of the name; `None`: they are not
+    /// there.
     pub fn whole_numbers(
         &mut self,
         tensors: &Tensors,
-        name: &str,
+        (name, most): (&str, usize),
         record: &RawRecord,
     ) -> Result<Option<Vec<u32>>, InputError> {
-        let Some(numbers) = self.signed_numbers(tensors, name, record)? else {
+        let Some(numbers) = self.signed_numbers(tensors, (name, most), record)? else {
             return Ok(None);
         };
         let numbers = numbers.into_iter().map(u32::try_from);
@@ -124,7 +122,7 @@ impl TensorReader {
     pub fn signed_numbers(
         &mut self,
         tensors: &Tensors,
-        name: &str,
+        (name, most): (&str, usize),
         record: &RawRecord,
     ) -> Result<Option<Vec<i64>>, InputError> {
         let found = match self.find(tensors, name, record)? {
@@ -139,28 +137,23 @@ impl TensorReader {
             })) => return Ok(Some(numbers.clone())),
             Some(Found::Stored(found)) => found,
         };
-        let size = match found.info().dtype {
-            Dtype::I64 => 8,
-            Dtype::I32 => 4,
-            other => {
-                let hint = "store it as I64 or I32, as the model's processor does";
-                return found.refused(&format!(" is of type {other}"), hint);
-            }
-        };
-        let bytes = found.info().bytes;
-        if bytes > WHOLE_BYTES {
-            let hint = "it has a few numbers for a picture, or for a patch of one";
-            return found.refused(&format!(" has {bytes} bytes"), hint);
+        let size = found.size_of_whole()?;
+        let count = found.info().bytes as usize / size;
+        if count > most {
+            let hint = "it has no more numbers than the pictures that it is beside";
+            return found.refused(&format!(" has {count} numbers"), hint);
         }
-        let mut all = vec![0; bytes as usize];
-        found.read(0, &mut all)?;
-        let number = |bytes: &[u8]| {
-            let is_negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
-            let mut padded = [if is_negative { 0xff } else { 0 }; 8];
-            padded[..size].copy_from_slice(bytes);
-            i64::from_le_bytes(padded)
-        };
-        Ok(Some(all.chunks_exact(size).map(number).collect()))
+        let mut numbers = Vec::with_capacity(count);
+        found.pieces(|piece| {
+            numbers.extend(piece.chunks_exact(size).map(|bytes| {
+                let is_negative = size > 1 && bytes[size - 1] & 0x80 != 0;
+                let mut padded = [if is_negative { 0xff } else { 0 }; 8];
+                padded[..size].copy_from_slice(bytes);
+                i64::from_le_bytes(padded)
+            }));
+            true
+        })?;
+        Ok(Some(numbers))
     }
 
     /// Whether whole numbers or flags of a record's file have any that are 0, `tensor_prefix` in front of the name; those
@@ -181,28 +174,14 @@ impl TensorReader {
             }
             Some(Found::Stored(found)) => found,
         };
-        let size = match found.info().dtype {
-            Dtype::I64 => 8,
-            Dtype::I32 => 4,
-            Dtype::U8 | Dtype::Bool => 1,
-            other => {
-                let hint = "store it as I64, I32, U8 or BOOL";
-                return found.refused(&format!(" is of type {other}"), hint);
-            }
-        };
-        let (bytes, mut at) = (found.info().bytes, 0);
-        let mut piece = vec![0_u8; 1 << 16];
-        while at < bytes {
-            let length = (bytes - at).min(piece.len() as u64) as usize;
-            let part = &mut piece[..length];
-            found.read(at, part)?;
+        let size = found.size_of_whole()?;
+        let mut has_zeros = false;
+        found.pieces(|piece| {
             let is_zero = |number: &[u8]| number.iter().all(|&byte| byte == 0);
-            if part.chunks_exact(size).any(is_zero) {
-                return Ok(true);
-            }
-            at += length as u64;
-        }
-        Ok(false)
+            has_zeros = piece.chunks_exact(size).any(is_zero);
+            !has_zeros
+        })?;
+        Ok(has_zeros)
     }
 
     /// A tensor of a record's file, `tensor_prefix` in front of its name; `None`: it is not there.
@@ -317,6 +296,35 @@ impl Stored<'_> {
             Ok(()) => Ok(()),
             Err(error) => self.refused(&format!(": {error}"), "is the file whole?"),
         }
+    }
+
+    /// Bytes of one of its whole numbers or flags.
+    fn size_of_whole(&self) -> Result<usize, InputError> {
+        match self.info().dtype {
+            Dtype::I64 => Ok(8),
+            Dtype::I32 => Ok(4),
+            Dtype::U8 | Dtype::Bool => Ok(1),
+            other => {
+                let hint = "store it as I64, I32, U8 or BOOL";
+                self.refused(&format!(" is of type {other}"), hint)
+            }
+        }
+    }
+
+    /// Shows its bytes, some at a time, until one says that it has seen enough.
+    fn pieces(&self, mut see: impl FnMut(&[u8]) -> bool) -> Result<(), InputError> {
+        let (bytes, mut at) = (self.info().bytes, 0);
+        let mut piece = vec![0_u8; 1 << 16];
+        while at < bytes {
+            let length = (bytes - at).min(piece.len() as u64) as usize;
+            let part = &mut piece[..length];
+            self.read(at, part)?;
+            if !see(part) {
+                break;
+            }
+            at += length as u64;
+        }
+        Ok(())
     }
 
     /// An error about it.

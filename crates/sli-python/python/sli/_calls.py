@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments, _sli
@@ -51,16 +51,16 @@ def run(
     Raises :class:`SLIError`, by what can be done about it. ``KeyboardInterrupt`` ends a run with what is done kept.
     """
     _demand_records(data)
-    named: dict[str, Any] = {
-        "take": [take] if isinstance(take, str) else list(take),
-        "memory": memory,
-        "threads": threads,
-        "compute": compute,
-        "max_length": max_length,
-        **flags,
-    }
+    named = _named(memory, threads, compute, max_length, {"take": [take] if isinstance(take, str) else list(take), **flags})
     arguments = _arguments.of("run", named)
     return _over(data, out, (_sli.run, arguments, [_arguments.model(model, revision)]), progress)
+
+
+def _named(
+    memory: str | int | None, threads: int | None, compute: str, max_length: int | None, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Flags by the names of keyword arguments."""
+    return {"memory": memory, "threads": threads, "compute": compute, "max_length": max_length, **others}
 
 
 def _demand_records(data: Data) -> None:
@@ -116,13 +116,7 @@ def diff(
     token, the most probable tokens, log-probabilities); ``manifest["drift"]`` has totals.
     """
     _demand_records(data)
-    named: dict[str, Any] = {
-        "memory": memory,
-        "threads": threads,
-        "compute": compute,
-        "max_length": max_length,
-        **flags,
-    }
+    named = _named(memory, threads, compute, max_length, flags)
     arguments = _arguments.of("diff", named)
     models = [_arguments.model(reference), _arguments.model(model)]
     return _over(data, out, (_sli.diff, arguments, models), progress)
@@ -142,14 +136,7 @@ def plan(
     **flags: Unpack[RunFlags],
 ) -> dict[str, Any]:
     """What :func:`run` would read, write, hold and take, as ``sli plan --json`` says it; nothing is run."""
-    named: dict[str, Any] = {
-        "take": [take] if isinstance(take, str) else list(take),
-        "memory": memory,
-        "threads": threads,
-        "compute": compute,
-        "max_length": max_length,
-        **flags,
-    }
+    named = _named(memory, threads, compute, max_length, {"take": [take] if isinstance(take, str) else list(take), **flags})
     arguments = _arguments.of("plan", named)
     attendant = Attendant(progress)
     with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
@@ -214,7 +201,7 @@ def batch(
 ) -> dict[str, int]:
     """Answers a file of OpenAI's Batch API, embeddings and log-probabilities, in one pass over the model's weights; how many
     ``requests`` it has and how many of them are ``refused``, each with an error in its line."""
-    named: dict[str, Any] = {"memory": memory, "threads": threads, "compute": compute, "max_length": max_length, **flags}
+    named = _named(memory, threads, compute, max_length, flags)
     arguments = _arguments.of("batch", named)
     arguments += [f"--input={os.fsdecode(os.fspath(input))}", f"--output={os.fsdecode(os.fspath(output))}"]
     attendant = Attendant(progress)
@@ -225,9 +212,13 @@ def batch(
     return {"requests": requests, "refused": refused}
 
 
+def _folder(results: Results | str | os.PathLike[str]) -> str:
+    return results.path if isinstance(results, Results) else os.fsdecode(os.fspath(results))
+
+
 def report(results: Results | str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> str:
     """Makes a page for a browser of a folder of results; its path, by default ``report.html`` in that folder."""
-    folder = results.path if isinstance(results, Results) else os.fsdecode(os.fspath(results))
+    folder = _folder(results)
     arguments = [] if out is None else [f"--out={os.fsdecode(os.fspath(out))}"]
     return _sli.report([*arguments, "--", folder], Attendant(False))
 
@@ -242,7 +233,7 @@ def export(
     """Writes hidden states of a folder of results in the files of other tools: ``"speculators"`` or ``"saelens"``. The run must have
     them (``take=["hidden:LAYERS", "scores"]``). Files that are there are kept, so an export that was interrupted goes on. Of saelens
     records are cut into pieces of ``context_size`` tokens."""
-    folder = results.path if isinstance(results, Results) else os.fsdecode(os.fspath(results))
+    folder = _folder(results)
     arguments = _arguments.of("export", {"format": format, "context_size": context_size})
     arguments += [f"--out={os.fsdecode(os.fspath(out))}", "--", folder]
     rows, kept, left_out = _sli.export(arguments, Attendant(False))

@@ -1,7 +1,7 @@
 //! Files that appear when they are complete, and stay as they are.
 
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use sli_engine::durable::Disk;
 
@@ -19,15 +19,16 @@ pub fn write_new(
     if let Some(parent) = path.parent() {
         disk.create_dir_all(parent)?;
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".incomplete");
-    let temporary = PathBuf::from(temporary);
-    let mut writer = BufWriter::with_capacity(1 << 16, disk.create(&temporary)?);
-    write(&mut writer)?;
-    let file = writer
-        .into_inner()
-        .map_err(|error| ExportError::from(error.into_error()))?;
-    file.sync()?;
-    disk.rename(&temporary, path)?;
-    Ok(true)
+    // What went wrong with its content is more than an error of the disk.
+    let mut problem = None;
+    let written = disk.write_atomic(path, |out| {
+        write(out).map_err(|error| {
+            problem = Some(error);
+            io::Error::other("what is to be written cannot be had")
+        })
+    });
+    match problem {
+        Some(error) => Err(error),
+        None => Ok(written.map(|()| true)?),
+    }
 }

@@ -11,6 +11,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use half::{bf16, f16};
 use serde_json::{Value, json};
+use sli_checkpoint::Dtype;
 
 use super::asked::{Export, Exported};
 use super::dataset::{self, Rows};
@@ -18,7 +19,7 @@ use super::error::ExportError;
 use super::mark::mark;
 use super::new_file::write_new;
 use super::records::{each_record, update};
-use super::states::{Boundary, Dtype, States};
+use super::states::{Boundary, States};
 
 /// Bytes of a file of rows, about.
 const FILE_BYTES: usize = 512 << 20;
@@ -206,11 +207,11 @@ fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
         values.map(|value| of(u16::from_le_bytes(*value))).collect()
     };
     match dtype {
-        Dtype::F32 => {
+        Dtype::F16 => halves(|bits| f16::from_bits(bits).to_f32()),
+        Dtype::Bf16 => halves(|bits| bf16::from_bits(bits).to_f32()),
+        _ => {
             let values = bytes.as_chunks().0.iter();
             values.map(|value| f32::from_le_bytes(*value)).collect()
         }
-        Dtype::F16 => halves(|bits| f16::from_bits(bits).to_f32()),
-        Dtype::BF16 => halves(|bits| bf16::from_bits(bits).to_f32()),
     }
 }

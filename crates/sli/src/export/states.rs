@@ -1,17 +1,12 @@
 //! The hidden states of a finished run, record by record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fs_err::File;
-use fs_err::os::unix::fs::FileExt;
-use serde::Deserialize;
 use serde_json::Value;
+use sli_checkpoint::{Checkpoint, Dtype, TensorInfo};
 
 use super::error::ExportError;
-
-/// The longest header that is read, bytes.
-const HEADER: u64 = 1 << 30;
 
 /// Hidden states of the last stack that has any.
 pub struct States {
@@ -27,65 +22,35 @@ pub struct States {
     pub content: blake3::Hash,
 }
 
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Dtype {
-    /// f32.
-    F32,
-    /// f16.
-    F16,
-    /// bf16.
-    BF16,
+/// Whether all numbers are.
+fn is_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    let half = |mask: u16| {
+        let mut values = bytes.as_chunks().0.iter();
+        values.all(|value| u16::from_le_bytes(*value) & mask != mask)
+    };
+    match dtype {
+        Dtype::F16 => half(0x7c00),
+        Dtype::Bf16 => half(0x7f80),
+        _ => {
+            let mut values = bytes.as_chunks().0.iter();
+            values.all(|value| f32::from_le_bytes(*value).is_finite())
+        }
+    }
 }
 
-impl Dtype {
-    /// Bytes of a number.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::BF16 => 2,
-        }
-    }
-
-    /// As safetensors call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-        }
-    }
-
-    /// Whether all numbers are.
-    fn is_finite(self, bytes: &[u8]) -> bool {
-        let half = |mask: u16| {
-            let mut values = bytes.as_chunks().0.iter();
-            values.all(|value| u16::from_le_bytes(*value) & mask != mask)
-        };
-        match self {
-            Self::F32 => {
-                let mut values = bytes.as_chunks().0.iter();
-                values.all(|value| f32::from_le_bytes(*value).is_finite())
-            }
-            Self::F16 => half(0x7c00),
-            Self::BF16 => half(0x7f80),
-        }
+/// Bytes of a number of a state; `None`: no run stores them so.
+fn size(dtype: Dtype) -> Option<usize> {
+    match dtype {
+        Dtype::F32 => Some(4),
+        Dtype::F16 | Dtype::Bf16 => Some(2),
+        _ => None,
     }
 }
 
 /// The states at a boundary, in one file or several.
 pub struct Boundary {
     name: String,
-    files: Vec<(PathBuf, File)>,
-    /// By a record's id: the file, the place, and the rows.
-    records: HashMap<String, (usize, u64, usize)>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data_offsets: [u64; 2],
+    files: Vec<(PathBuf, Checkpoint)>,
 }
 
 impl States {
@@ -150,7 +115,6 @@ impl States {
                 .first()
                 .map_or_else(String::new, |name| (*name).to_owned()),
             files: Vec::new(),
-            records: HashMap::new(),
         };
         for name in names {
             let path = folder.join(name);
@@ -158,43 +122,22 @@ impl States {
                 path: path.clone(),
                 problem,
             };
-            let file = File::open(&path).map_err(|error| damaged(error.to_string()))?;
-            let length = file
-                .metadata()
-                .map_err(|error| damaged(error.to_string()))?
-                .len();
-            let (entries, begin) = header(&file, length).map_err(damaged)?;
-            for (id, entry) in entries {
-                if id == "__metadata__" {
-                    continue;
-                }
-                let entry: Entry = serde_json::from_value(entry)
-                    .map_err(|error| damaged(format!("`{id}`: {error}")))?;
-                let is_first = self.columns == 0;
-                let &[rows, columns] = &entry.shape[..] else {
-                    return Err(damaged(format!("`{id}` is no matrix")));
+            let file = Checkpoint::open(&path).map_err(|error| damaged(error.to_string()))?;
+            for TensorInfo {
+                name, dtype, shape, ..
+            } in file.tensors()
+            {
+                let &[_, columns] = &shape[..] else {
+                    return Err(damaged(format!("`{name}` is no matrix")));
                 };
-                if is_first {
-                    (self.columns, self.dtype) = (columns, entry.dtype);
+                if self.columns == 0 {
+                    (self.columns, self.dtype) = (columns, *dtype);
                 }
-                if (columns, entry.dtype) != (self.columns, self.dtype) {
+                if (columns, *dtype) != (self.columns, self.dtype) || size(*dtype).is_none() {
                     return Err(damaged(format!(
-                        "`{id}` is of another size or type than others"
+                        "`{name}` is of another size or type than others"
                     )));
                 }
-                let [start, end] = entry.data_offsets;
-                let bytes = columns.checked_mul(self.dtype.size());
-                let bytes = bytes.and_then(|bytes| bytes.checked_mul(rows));
-                if bytes.is_none() || end.checked_sub(start) != bytes.map(|bytes| bytes as u64) {
-                    return Err(damaged(format!(
-                        "`{id}` has other bytes than its shape says"
-                    )));
-                }
-                if begin.checked_add(end).is_none_or(|end| end > length) {
-                    return Err(damaged(format!("it ends before `{id}` does")));
-                }
-                let place = (boundary.files.len(), begin + start, rows);
-                boundary.records.insert(id, place);
             }
             boundary.files.push((path, file));
         }
@@ -203,7 +146,7 @@ impl States {
 
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
-        self.columns * self.dtype.size()
+        self.columns * size(self.dtype).unwrap_or(0)
     }
 
     /// The rows of a record at a boundary; they must be as many as its tokens, and numbers.
@@ -213,24 +156,25 @@ impl States {
         id: &str,
         tokens: usize,
     ) -> Result<Vec<u8>, ExportError> {
-        let place = boundary.records.get(id);
-        let first = boundary.files.first().map(|(path, _)| path.clone());
-        let damaged = |path: Option<PathBuf>, problem: String| ExportError::Damaged {
-            path: path.unwrap_or_default(),
+        let mut files = boundary.files.iter();
+        let found = files.find_map(|(path, file)| Some((path, file, file.tensor(id)?)));
+        let first = boundary.files.first().map(|(path, _)| path);
+        let damaged = |path: Option<&PathBuf>, problem: String| ExportError::Damaged {
+            path: path.cloned().unwrap_or_default(),
             problem,
         };
-        let Some(&(file, offset, rows)) = place else {
+        let Some((path, file, tensor)) = found else {
             return Err(damaged(first, format!("it has no record `{id}`")));
         };
+        let rows = tensor.shape[0];
         if rows != tokens {
             let problem = format!("record `{id}` has {rows} rows for {tokens} tokens");
-            return Err(damaged(first, problem));
+            return Err(damaged(Some(path), problem));
         }
-        let (path, file) = &boundary.files[file];
         let mut bytes = vec![0; rows * self.row_bytes()];
-        let read = file.read_exact_at(&mut bytes, offset);
-        read.map_err(|error| damaged(Some(path.clone()), error.to_string()))?;
-        if self.dtype.is_finite(&bytes) {
+        let read = file.read_at(tensor.file, tensor.offset, &mut bytes);
+        read.map_err(|error| damaged(Some(path), error.to_string()))?;
+        if is_finite(self.dtype, &bytes) {
             Ok(bytes)
         } else {
             Err(ExportError::NotFinite {
@@ -239,20 +183,4 @@ impl States {
             })
         }
     }
-}
-
-/// The header of a safetensors file, and where its values begin.
-fn header(file: &File, length: u64) -> Result<(serde_json::Map<String, Value>, u64), String> {
-    let failed = |error: std::io::Error| error.to_string();
-    let mut bytes = [0; 8];
-    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-    let header = u64::from_le_bytes(bytes);
-    if header > HEADER || header > length.saturating_sub(8) {
-        return Err("it is no safetensors file".into());
-    }
-    let mut text = vec![0; header as usize];
-    file.read_exact_at(&mut text, 8).map_err(failed)?;
-    let entries = serde_json::from_slice(&text);
-    let entries = entries.map_err(|_| "its header is none of a safetensors file".to_owned())?;
-    Ok((entries, 8 + header))
 }

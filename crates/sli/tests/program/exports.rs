@@ -104,7 +104,7 @@ fn speculators_have_a_file_for_each_row_of_the_dataset() {
     // What is there stays; what is missing, or was left half written, comes back as it was.
     fs_err::remove_file(place.path("training/hidden_states/hs_1.safetensors")).unwrap();
     fs_err::remove_file(place.path("training/dataset/state.json")).unwrap();
-    place.write("training/hidden_states/hs_1.safetensors.incomplete", "half");
+    place.write("training/hidden_states/.hs_1.safetensors.tmp", "half");
     let said = place.sli(&export).success().stderr;
     assert!(said.contains("2 files were there"), "{said}");
     assert_eq!(results(&place.path("training")), first);

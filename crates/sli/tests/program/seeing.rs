@@ -288,6 +288,50 @@ fn texts_with_pictures_as_in_transformers() {
 }
 
 #[test]
+fn masks_of_points_are_as_large_as_pictures() {
+    let place = recorded("idefics2");
+    let records = Golden::open("idefics2").records().into_iter();
+    let mut records = records.filter_map(|record| Some((record.input_ids, record.pictures?)));
+    let of_one = |shape: &[usize]| shape[..shape.len() - 3].iter().product::<usize>() == 1;
+    let (ids, pictures) = records.find(|(_, own)| of_one(&own.shape)).unwrap();
+    // As I64 the mask is larger than a million bytes.
+    let (side, mut shape) = (364, pictures.shape);
+    let axes = shape.len();
+    shape[axes - 2..].fill(side);
+    let values: Vec<u8> = (0..3 * side * side)
+        .flat_map(|at| ((at % 251) as f32 / 251.0 + 0.01).to_le_bytes())
+        .collect();
+    let one = |of: &[u8]| of.repeat(side * side);
+    let masks = [
+        ("I64", one(&1_i64.to_le_bytes())),
+        ("BOOL", one(&[1])),
+        ("", Vec::new()),
+    ];
+    let mut lines = String::new();
+    for (dtype, mask) in masks {
+        let name = format!("of{dtype}.safetensors");
+        let (end, with_mask) = (values.len(), values.len() + mask.len());
+        let pixels = json!({"dtype": "F32", "shape": shape, "data_offsets": [0, end]});
+        let mut header = json!({"pixel_values": pixels});
+        if !mask.is_empty() {
+            header["pixel_attention_mask"] = json!({"dtype": dtype, "shape": [1, 1, side, side], "data_offsets": [end, with_mask]});
+        }
+        let header = header.to_string();
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.into_bytes());
+        file.extend(&values);
+        file.extend(mask);
+        place.write(&name, file);
+        lines += &json!({"id": dtype, "input_ids": ids, "tensors": name}).to_string();
+        lines += "\n";
+    }
+    place.write("in.jsonl", lines);
+    place.sli(&command("in.jsonl", "out", "scores")).success();
+    let scores = scores(&place, "out");
+    assert_eq!((scores[0], scores[0]), (scores[1], scores[2]));
+}
+
+#[test]
 fn a_picture_behind_several_questions_runs_once() {
     for (name, placeholder) in [("llava", "<image>"), ("qwen2_5_vl", "<|image_pad|>")] {
         let place = recorded(name);
