@@ -267,7 +267,7 @@ pub(super) fn turn(
     (pairs, interleaved, theta): (Pairs, bool, f64),
 ) -> Result<(), SpecError> {
     let head_dim = tower.head_dim;
-    if head_dim % 4 != 0 {
+    if !head_dim.is_multiple_of(4) {
         return Err(config.invalid(key, "heads of a multiple of 4 features"));
     }
     let speeds = match pairs {
