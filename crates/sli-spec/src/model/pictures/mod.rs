@@ -11,8 +11,8 @@ use serde::Serialize;
 
 pub use self::layout::{BesidePlanes, PackedLimits, PictureLayout, PreparedPictures};
 pub use self::place::Place;
+use self::place::blocks;
 pub use self::rows::PictureRows;
-use self::unfold::blocks;
 use super::joined_tiles::TileTables;
 use super::transform::is_default;
 use super::view::View;

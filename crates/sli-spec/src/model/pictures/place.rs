@@ -108,3 +108,12 @@ impl Place {
         self.row < Self::ZEROS
     }
 }
+
+/// Rows and columns of patches in blocks of `side`, one after the other.
+pub(super) fn blocks([rows, columns]: [u32; 2], side: u32) -> impl Iterator<Item = [u32; 2]> {
+    let blocks =
+        (0..rows / side).flat_map(move |row| (0..columns / side).map(move |column| [row, column]));
+    blocks.flat_map(move |[row, column]| {
+        (0..side * side).map(move |at| [row * side + at / side, column * side + at % side])
+    })
+}

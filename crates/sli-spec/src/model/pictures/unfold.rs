@@ -1,5 +1,6 @@
 //! From a record's tensors to patches and their places.
 
+use super::place::blocks;
 use super::{BesidePlanes, PackedLimits, PictureLayout, Pictures, Place, PreparedPictures};
 use crate::model::joined_tiles::JoinedTiles;
 use crate::model::view::View;
@@ -492,13 +493,4 @@ fn in_blocks(grid: [usize; 2], side: usize) -> Result<(), String> {
     Err(format!(
         "has a picture of {rows} x {columns} patches, no whole blocks of {side} x {side}"
     ))
-}
-
-/// Rows and columns of patches in blocks of `side`, one after the other.
-pub(super) fn blocks([rows, columns]: [u32; 2], side: u32) -> impl Iterator<Item = [u32; 2]> {
-    let blocks =
-        (0..rows / side).flat_map(move |row| (0..columns / side).map(move |column| [row, column]));
-    blocks.flat_map(move |[row, column]| {
-        (0..side * side).map(move |at| [row * side + at / side, column * side + at % side])
-    })
 }
