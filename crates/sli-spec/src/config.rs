@@ -30,7 +30,13 @@ const MAX_COUNT: usize = 65_536;
 const MAX_SIZE: usize = 1 << 28;
 
 /// What files without a `model_type` are told by: keys that stand together in no others, and the type.
-const UNTYPED: [([&str; 3], &str); 1] = [(["d_model", "n_layer", "ssm_cfg"], "mamba_ssm")];
+const UNTYPED: [([&str; 3], &str); 2] = [
+    (["d_model", "n_layer", "ssm_cfg"], "mamba_ssm"),
+    (
+        ["hidden_size", "template_version", "vision_config"],
+        "cogvlm",
+    ),
+];
 
 /// One JSON object of a configuration; nested ones share the log of the outermost.
 #[derive(Clone, Debug)]

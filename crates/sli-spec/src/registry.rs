@@ -189,6 +189,7 @@ const FAMILIES: &[&[ModelType]] = &[
         row("cohere2_vision", |config| {
             vision::cohere2_vision(config, part)
         }),
+        row("cogvlm", |config| vision::cogvlm(config, part)),
         row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
         row("fuyu", |config| vision::fuyu(config, part)),
         row("gemma3", |config| vision::gemma3(config, part)),

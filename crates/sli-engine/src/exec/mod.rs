@@ -63,6 +63,8 @@ pub(crate) struct BoundLayer<'a> {
     pub entering: Option<&'a Entering<'a>>,
     /// What that is.
     pub enters: Enters,
+    /// Where not all rows of a chunk enter, these.
+    pub these: Option<&'a [u32]>,
 }
 
 /// What enters the matrices.
@@ -86,7 +88,10 @@ impl BoundLayer<'_> {
         which: Which<'_>,
     ) {
         let which = match self.enters {
-            Enters::Rows => which,
+            Enters::Rows => match (which, self.these) {
+                (Which::Next, Some(rows)) => Which::These(rows),
+                (which, _) => which,
+            },
             Enters::Others => Which::Others,
             Enters::Tables => return,
         };
@@ -98,6 +103,14 @@ impl BoundLayer<'_> {
     /// The same part of the model, into which something else enters than the rows of a chunk.
     pub fn of(self, enters: Enters) -> Self {
         Self { enters, ..self }
+    }
+
+    /// The same part of the model, into which these rows of a chunk enter.
+    pub fn of_these<'r>(&'r self, rows: &'r [u32]) -> BoundLayer<'r> {
+        BoundLayer {
+            these: Some(rows),
+            ..*self
+        }
     }
 
     /// Names a leaf of this part.

@@ -256,21 +256,21 @@ impl BoundLayer<'_> {
     }
 }
 
-fn add(row: &[f32], sum: &mut [f32]) {
+pub(super) fn add(row: &[f32], sum: &mut [f32]) {
     for (sum, value) in sum.iter_mut().zip(row) {
         *sum += value;
     }
 }
 
 /// A grid of positions for views of any size, of which the last is kept.
-struct Stretched {
+pub(super) struct Stretched {
     grid: [usize; 2],
     otherwise: Interpolation,
     last: Option<([u32; 2], Mat)>,
 }
 
 impl Stretched {
-    fn new(grid: [usize; 2], otherwise: Interpolation) -> Self {
+    pub fn new(grid: [usize; 2], otherwise: Interpolation) -> Self {
         Self {
             grid,
             otherwise,
@@ -279,7 +279,7 @@ impl Stretched {
     }
 
     /// The rows for a view of so many rows and columns of patches.
-    fn of(
+    pub fn of(
         &mut self,
         layer: &BoundLayer<'_>,
         (weight, first): (WeightIndex, usize),

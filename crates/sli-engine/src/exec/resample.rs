@@ -3,17 +3,18 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, Joining, PictureRows, Resampled, Resampling, Standard};
+use sli_spec::{Halving, Joining, PictureRows, PlacedRows, Resampled, Resampling, Standard};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
+use super::pictures::{Stretched, add};
 use super::{BoundLayer, EndRows};
 use crate::error::EngineError;
 use crate::mixers::end_of;
 
 /// Values that are held while the rows of a record of up to `longest` rows are made.
 pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) -> usize {
-    match &input.rule {
+    let made = match &input.rule {
         Resampling::Strided { convolution, .. } => convolved_values(convolution, longest),
         Resampling::Repeated { convolution, .. } => {
             let read = convolution.projection.in_features / convolution.kernel;
@@ -35,9 +36,18 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
                 most = most.max(before + all + if layer.gated { width } else { 0 });
                 before = width;
             }
-            longest.min(GATHERED_ROWS) * most + input.vector().map_or(0, |_| before)
+            longest.min(GATHERED_ROWS) * most + input.vectors().len() * before
         }
-    }
+    };
+    made + input.placed.map_or(0, |own| placed_values(&own, width))
+}
+
+/// Values of the places of rows, and of a row beside another of so many features.
+fn placed_values(own: &PlacedRows, width: usize) -> usize {
+    let width = width / if own.beside { 2 } else { 1 };
+    let of = |grid: [usize; 2]| grid[0] * grid[1] * width;
+    // A grid is stretched by rows and then by columns.
+    2 * of(own.table.grid) + 2 * of(own.grid) + width
 }
 
 /// Rows whose features stand side by side where so many are joined.
@@ -65,12 +75,12 @@ impl BoundLayer<'_> {
             columns,
             parts,
             joining,
-            vector: _,
-            standard: _,
+            ..
         } = input.rule
         {
             let of = (stack, columns, parts, joining);
-            return self.gather_places(of, input, batch, ends, hidden);
+            self.gather_places(of, input, batch, ends, hidden)?;
+            return self.place_rows(input, batch, hidden);
         }
         if let Resampling::Table { weight, rows } = &input.rule {
             let positions = &batch.positions;
@@ -90,10 +100,42 @@ impl BoundLayer<'_> {
                 self.resample_record(&input.rule, of, hidden.rows_view_mut(own))?;
             }
         }
-        match &input.norm {
-            Some(norm) => self.norm_in_place(norm, hidden.view_mut()),
-            None => Ok(()),
+        if let Some(norm) = &input.norm {
+            self.norm_in_place(norm, hidden.view_mut())?;
         }
+        self.place_rows(input, batch, hidden)
+    }
+
+    /// Adds their places to rows, which stand in the first half of `hidden` where they are kept without them too.
+    fn place_rows(
+        &self,
+        input: &Resampled,
+        batch: &Batch,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let Some(PlacedRows {
+            table,
+            grid,
+            beside,
+        }) = &input.placed
+        else {
+            return Ok(());
+        };
+        let mut places = Stretched::new(table.grid, table.otherwise);
+        let grid = grid.map(|count| count as u32);
+        let places = places.of(self, (table.weight, table.first), grid)?;
+        for own in batch.branches_of(&batch.whole()) {
+            for (at, row) in own.enumerate() {
+                let row = hidden.row_mut(row);
+                let width = row.len() / if *beside { 2 } else { 1 };
+                let (placed, without) = row.split_at_mut(width);
+                if *beside {
+                    without.copy_from_slice(placed);
+                }
+                add(places.row(at % places.rows()), placed);
+            }
+        }
+        Ok(())
     }
 
     /// Fills `hidden` with the rows of an end that places say, so many joined, some rows at a time.
@@ -107,7 +149,10 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let records = batch.branches_of(&batch.whole());
         let mut gathered = Mat::default();
-        let vector = self.owned(input.vector())?;
+        let vectors = input.vectors().iter();
+        let vectors: Vec<Vec<f32>> = vectors
+            .map(|&own| Ok(self.vector(own)?.to_vec()))
+            .collect::<Result<_, EngineError>>()?;
         let standard = match input.standard() {
             None => None,
             Some(Standard {
@@ -136,6 +181,13 @@ impl BoundLayer<'_> {
                 for (place, row) in rows.clone().enumerate() {
                     let sources = batch.inputs.of(row).iter();
                     let joined = gathered.row_mut(place);
+                    // A vector stands behind all else in its place.
+                    let first = batch.inputs.of(row).first().copied();
+                    if first.is_some_and(|own| PictureRows::vector_of(own, vectors.len()).is_some())
+                    {
+                        joined.fill(0.0);
+                        continue;
+                    }
                     match joining {
                         Joining::Mean => average(sources.map(|&source| of(source)), joined)?,
                         Joining::Mixed => {
@@ -174,10 +226,6 @@ impl BoundLayer<'_> {
                         Joining::Beside | Joining::EachNormed => {
                             let targets = joined.chunks_exact_mut(width);
                             for (target, &source) in targets.zip(sources) {
-                                if source == PictureRows::NONE && vector.is_some() {
-                                    target.fill(0.0);
-                                    continue;
-                                }
                                 target.copy_from_slice(of(source)?);
                             }
                         }
@@ -202,13 +250,14 @@ impl BoundLayer<'_> {
                 for layer in &input.layers {
                     x = self.transformed(layer, x.view())?;
                 }
-                self.kernels
-                    .copy(x.view(), hidden.rows_view_mut(rows.clone()));
-                if let Some(vector) = &vector {
-                    let is_none =
-                        |row: &usize| batch.inputs.of(*row).first() == Some(&PictureRows::NONE);
-                    for row in rows.filter(is_none) {
-                        hidden.row_mut(row).copy_from_slice(vector);
+                let wide = x.cols().min(hidden.cols());
+                let (own, _) = hidden.rows_view_mut(rows.clone()).split_cols(wide);
+                self.kernels.copy(x.view(), own);
+                for row in rows {
+                    let source = batch.inputs.of(row).first();
+                    let number = source.and_then(|&own| PictureRows::vector_of(own, vectors.len()));
+                    if let Some(vector) = number.and_then(|number| vectors.get(number)) {
+                        hidden.row_mut(row)[..wide].copy_from_slice(vector);
                     }
                 }
                 gathered = x;

@@ -4,11 +4,12 @@ use half::bf16;
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running, Sinks};
 use sli_spec::rope::Rope;
 use sli_spec::{
-    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, Mask, OutputGate, Position,
-    QueryTemperature, WeightIndex,
+    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, KindProjections, Mask, OutputGate,
+    Position, QueryTemperature, WeightIndex,
 };
 
 use super::buffers::{Buffer, Buffers};
+use super::by_kind::{self, Kinds};
 use super::keys::{self, Attended};
 use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
@@ -71,6 +72,12 @@ impl Mix for Attention {
         }
         if let Some(beside) = &self.beside {
             buffers = buffers.or(beside::buffers(beside, self));
+        }
+        if let Some(KindProjections { query, output, .. }) = self.of_kind.as_deref() {
+            let most = |one: usize, other: usize| one.max(other);
+            buffers = buffers
+                .rows(Buffer::Up, most(query.in_features, output.in_features))
+                .rows(Buffer::Inner, most(query.out_features, output.out_features));
         }
         if let Some(corners) = self.corners() {
             buffers = buffers.or(page::buffers(&corners, self));
@@ -146,6 +153,12 @@ impl Mix for Attention {
             layer.norm_in_place(norm, scratch.heads.view_mut())?;
         }
         output.reset(x.rows(), self.output.out_features);
+        if let Some(own) = &self.of_kind {
+            let kinds = Kinds::of(own.kind, rows);
+            let buffers = [&mut scratch.up, &mut scratch.inner];
+            let maps = [&self.output, &own.output];
+            return by_kind::linear(layer, (scratch.heads.view(), &kinds), maps, output, buffers);
+        }
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
     }
 
@@ -214,6 +227,27 @@ fn project_each(
     (x, [of_key, of_value]): (MatRef<'_>, [MatRef<'_>; 2]),
     (ends, scratch): (&[EndRows], &mut Scratch),
 ) -> Result<(), EngineError> {
+    if let (
+        Some(own),
+        KeyValue::Own {
+            key,
+            value: Some(value),
+        },
+    ) = (&attention.of_kind, &attention.key_value)
+    {
+        let kinds = Kinds::of(own.kind, rows);
+        let maps = [
+            ([&attention.query, &own.query], &mut scratch.query),
+            ([key, &own.key], &mut scratch.key),
+            ([value, &own.value], &mut scratch.value),
+        ];
+        for (maps, out) in maps {
+            out.reset(x.rows(), maps[0].out_features);
+            let buffers = [&mut scratch.up, &mut scratch.inner];
+            by_kind::linear(layer, (x, &kinds), maps, out, buffers)?;
+        }
+        return Ok(());
+    }
     let kv_heads = attention.kv_heads;
     let rows_of = |left_out: Computed| if rows.pass == left_out { 0 } else { x.rows() };
     let Scratch {

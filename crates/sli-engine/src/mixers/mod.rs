@@ -9,6 +9,7 @@ mod bernoulli_attention;
 mod beside;
 mod block_choice;
 pub(crate) mod buffers;
+mod by_kind;
 mod choice;
 mod compressed_attention;
 mod conformer_convolution;
@@ -133,6 +134,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LatentAttention(attention) => attention.as_ref(),
         Mixer::CompressedAttention(attention) => attention.as_ref(),
         Mixer::FeedForward(network) => network,
+        Mixer::ByKind(networks) => networks.as_ref(),
         Mixer::MixtureOfExperts(experts) => experts.as_ref(),
         Mixer::MixtureOfAttention(attention) => attention.as_ref(),
         Mixer::Linear(linear) => linear,

@@ -47,7 +47,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     if let Some(norm) = &rows.norm {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
-                    rows.vector().into_iter().for_each(&mut add);
+                    rows.vectors().iter().copied().for_each(&mut add);
                     if let Some(Standard { bias, factor, .. }) = rows.standard() {
                         [bias, factor].into_iter().for_each(&mut add);
                     }

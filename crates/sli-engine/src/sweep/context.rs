@@ -47,6 +47,7 @@ impl<'a> Context<'a> {
             residency,
             entering: self.entering,
             enters: Enters::Rows,
+            these: None,
         }
     }
 }

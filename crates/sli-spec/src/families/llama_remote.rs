@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::build::{NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Residual, alibi};
+use crate::families::vision;
 use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{Config, Described, LengthLimit, QueryTemperature, Source, SpecError, Split};
@@ -250,6 +251,9 @@ pub fn qwen(config: &Config) -> Result<Described, SpecError> {
         decoder.query_temperature = Some(QueryTemperature::LogN {
             trained: seq_length as f64,
         });
+    }
+    if config.value(vision::VISUAL).is_some() {
+        return vision::qwen_vl(config, decoder.build()?);
     }
     decoder.build()
 }

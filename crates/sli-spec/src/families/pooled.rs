@@ -24,7 +24,7 @@ pub fn row_of(
         columns: [0, width],
         parts: 1,
         joining: Joining::Beside,
-        vector: None,
+        vectors: Vec::new(),
         standard: None,
     };
     let made_of = Resampled {
@@ -32,6 +32,7 @@ pub fn row_of(
         rule: gathered,
         norm,
         layers: Vec::new(),
+        placed: None,
     };
     rows((name, rule), width, made_of)
 }

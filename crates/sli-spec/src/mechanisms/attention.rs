@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::beside::Beside;
+use super::by_kind::KindProjections;
 use super::contradiction::{PADDING, first_of};
 use super::{
     BlockChoice, BlockScore, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses,
@@ -88,6 +89,9 @@ pub struct Attention {
     pub bottleneck: Option<Bottleneck>,
     /// What is added to the heads' outputs, or stands beside them, in front of the output projection.
     pub beside: Option<Box<Beside>>,
+    /// Projections of the tokens of pictures, in the place of those of all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_kind: Option<Box<KindProjections>>,
 }
 
 /// `norm(projection(x))`: what the queries and keys of MobileBERT are projections of.
@@ -225,6 +229,7 @@ impl Attention {
             output_norm: None,
             bottleneck: None,
             beside: None,
+            of_kind: None,
         }
     }
 
@@ -318,7 +323,13 @@ impl Mechanism for Attention {
             (None, None) => {
                 of_input.extend([self.query.weight, key.weight]);
                 of_input.extend(value);
-                vec![of_input]
+                let of_kind = self.of_kind.iter();
+                let of_kind = of_kind.map(|own| {
+                    [&own.query, &own.key, &own.value]
+                        .map(|linear| linear.weight)
+                        .into()
+                });
+                std::iter::once(of_input).chain(of_kind).collect()
             }
             (_, Some(_)) => vec![of_input],
         }
@@ -361,7 +372,20 @@ impl Mechanism for Attention {
             output_norm,
             bottleneck,
             beside,
+            of_kind,
         } = self;
+        if let Some(own) = of_kind {
+            let KindProjections {
+                kind: _,
+                query,
+                key,
+                value,
+                output,
+            } = own.as_ref();
+            for linear in [query, key, value, output] {
+                uses.linear(linear);
+            }
+        }
         if let Some(Bottleneck { projection, norm }) = bottleneck {
             uses.linear(projection);
             uses.norm(Some(norm));
@@ -543,6 +567,15 @@ impl Mechanism for Attention {
         let is_mixed = self.mixing.is_some();
         let looks_back = self.mask.cut() == Cut::Anywhere;
         first_of(&[
+            (
+                self.of_kind.is_some()
+                    && (!plain_merged
+                        || self.merged.is_some()
+                        || self.bottleneck.is_some()
+                        || self.key_value_inputs.is_some()
+                        || self.mask.cut() == Cut::KeysFirst),
+                "projections for tokens of pictures in an attention that has more than projections",
+            ),
             (
                 is_mixed && (of_layer || of_stack || !has_values || !looks_back),
                 "a convolution of keys that are not the layer's own, or of rows that see later ones",

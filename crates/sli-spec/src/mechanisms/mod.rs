@@ -9,6 +9,7 @@ mod attention;
 mod bernoulli_attention;
 mod beside;
 mod block_choice;
+mod by_kind;
 mod compressed_attention;
 mod conformer_convolution;
 mod contradiction;
@@ -59,6 +60,7 @@ pub use self::attention::{Attention, Bottleneck, Differential, DynamicMask, KeyV
 pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
 pub use self::block_choice::{BlockChoice, BlockScore};
+pub use self::by_kind::{ByKind, KindProjections, TokenKind};
 pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
 pub use self::conformer_convolution::ConformerConvolution;
 pub use self::delta_mix::DeltaMix;
@@ -119,6 +121,8 @@ pub enum Mixer {
     CompressedAttention(Box<CompressedAttention>),
     /// Feed-forward network.
     FeedForward(FeedForward),
+    /// A feed-forward network for the tokens of pictures, and one for all others (CogVLM).
+    ByKind(Box<ByKind>),
     /// Mixture of experts.
     MixtureOfExperts(Box<MixtureOfExperts>),
     /// Attention with projections that are experts.
@@ -194,6 +198,7 @@ impl Mixer {
             Self::LatentAttention(attention) => attention.as_ref(),
             Self::CompressedAttention(attention) => attention.as_ref(),
             Self::FeedForward(network) => network,
+            Self::ByKind(networks) => networks.as_ref(),
             Self::MixtureOfExperts(experts) => experts.as_ref(),
             Self::MixtureOfAttention(attention) => attention.as_ref(),
             Self::Linear(linear) => linear,

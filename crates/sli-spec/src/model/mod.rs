@@ -42,7 +42,9 @@ pub use self::pictures::{
     AxisTables, BesidePlanes, FrontRow, Interpolation, PackedLimits, PictureLayout, PictureRows,
     Pictures, Place, PlaceTable, PreparedPictures,
 };
-pub use self::rows::{Halving, Joining, Resampled, Resampling, RowRule, Standard, TokenChoice};
+pub use self::rows::{
+    Halving, Joining, PlacedRows, Resampled, Resampling, RowRule, Standard, TokenChoice,
+};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;

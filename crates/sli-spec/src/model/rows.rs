@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::pictures::PictureRows;
+use super::pictures::{PictureRows, PlaceTable};
 use super::transform::{HeadTransform, is_default};
 use crate::parts::{DenseConvolution, Norm};
 use crate::source::{Leaf, WeightIndex};
@@ -205,6 +205,20 @@ pub struct Resampled {
     pub norm: Option<Norm>,
     /// What they pass through then.
     pub layers: Vec<HeadTransform>,
+    /// Places that are added to them in the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed: Option<PlacedRows>,
+}
+
+/// Places of rows, of which every view has those of one grid, line by line.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PlacedRows {
+    /// Their table.
+    pub table: PlaceTable,
+    /// Rows and columns of the grid.
+    pub grid: [usize; 2],
+    /// The rows without their places stand behind those with them, as further features.
+    pub beside: bool,
 }
 
 /// What rows are made of.
@@ -267,9 +281,9 @@ pub enum Resampling {
         /// How their features stand.
         #[serde(skip_serializing_if = "is_default")]
         joining: Joining,
-        /// What stands behind all else in the place of a row that is made of none, where there are such: `[hidden]`.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        vector: Option<WeightIndex>,
+        /// What stands behind all else in the place of rows that are made of none, by its number: `[hidden]` each.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        vectors: Vec<WeightIndex>,
         /// What becomes of their features in front of the norm.
         #[serde(skip_serializing_if = "Option::is_none")]
         standard: Option<Standard>,
@@ -318,6 +332,7 @@ impl Resampled {
             rule: Resampling::Table { weight, rows },
             norm: None,
             layers: Vec::new(),
+            placed: None,
         }
     }
 
@@ -334,11 +349,11 @@ impl Resampled {
         }
     }
 
-    /// What stands in the place of rows that are made of none.
-    pub fn vector(&self) -> Option<WeightIndex> {
+    /// What stands in the place of rows that are made of none, by its number.
+    pub fn vectors(&self) -> &[WeightIndex] {
         match &self.rule {
-            Resampling::Gathered { vector, .. } => *vector,
-            _ => None,
+            Resampling::Gathered { vectors, .. } => vectors,
+            _ => &[],
         }
     }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use sli_kernels::Mat;
 use sli_spec::rope::Rope;
-use sli_spec::{Blocks, InputKind, Place, Stack};
+use sli_spec::{Blocks, InputKind, Place, Stack, TokenKind};
 
 use super::sources::Sources;
 use super::target::Target;
@@ -183,6 +183,15 @@ impl Batch {
             Some(&[first, end]) => Ok(first as usize..end as usize),
             _ => Err(EngineError::Internal("tokens that see no pictures".into())),
         }
+    }
+
+    /// Whether the token of a row is of a kind.
+    pub fn is_of(&self, kind: TokenKind, row: usize) -> bool {
+        let TokenKind::Run(token) = kind;
+        let next = row + 1;
+        // Where a branch ends, none goes on with the token: records that share it have the same pictures.
+        let goes_on = self.branches.binary_search_by_key(&next, |one| one.start);
+        self.tokens[row] == token && goes_on.is_err() && self.tokens.get(next) == Some(&token)
     }
 
     /// The rows of a chunk whose token is `token`, each with the row of an earlier stack that stands for it: of every record

@@ -52,6 +52,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
         },
         norm: Some(leaves.norm("chars_to_molecules.LayerNorm", hidden, norm)),
         layers: Vec::new(),
+        placed: None,
     }));
     let kernel = config.size("upsampling_kernel_size")?;
     last.resampled = Some(Rc::new(move |leaves| Resampled {
@@ -73,6 +74,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
         },
         norm: Some(leaves.norm("projection.LayerNorm", hidden, norm)),
         layers: Vec::new(),
+        placed: None,
     }));
     last.build_last(&[characters, molecules])
 }

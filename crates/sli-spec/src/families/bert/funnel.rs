@@ -61,6 +61,7 @@ pub fn funnel(config: &Config) -> Result<Described, SpecError> {
         },
         norm: None,
         layers: Vec::new(),
+        placed: None,
     }));
     decoder.build_last(&stacks)
 }
@@ -190,6 +191,7 @@ impl<'c> Funnel<'c> {
             },
             norm: None,
             layers: Vec::new(),
+            placed: None,
         }));
     }
 }

@@ -8,9 +8,9 @@ use crate::families::pooled;
 use crate::{
     Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
     Interpolation, Joining, KeyValue, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm,
-    PictureLayout, PictureRows, Pictures, PlaceTable, PooledEnd, PositionIds, Resampled,
-    Resampling, RowRule, Scattered, Sequence, Shard, Slot, Source, SpecError, Stack, Standard,
-    Step, TokenInput, WeightIndex, Write,
+    PictureLayout, PictureRows, Pictures, PlaceTable, PlacedRows, PooledEnd, PositionIds,
+    Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot, Source, SpecError, Stack,
+    Standard, Step, TokenInput, WeightIndex, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -297,7 +297,24 @@ impl Projector {
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = [0, tower.width()];
-        Self::of("projector", columns, rows, (None, describe))
+        Self::of("projector", columns, rows, (Vec::new(), describe))
+    }
+
+    /// The same with places in the end, and the rows without them where they stand beside those with them.
+    pub fn placed(mut self, describe: impl FnOnce(&mut Leaves) -> PlacedRows) -> Self {
+        let Input::Resampled(rows) = &mut self.stack.input else {
+            return self;
+        };
+        let mut leaves = Leaves::new("");
+        let mut placed = describe(&mut leaves);
+        placed.table.weight = WeightIndex(rows.leaves.len() as u32);
+        rows.leaves.extend(leaves.finish());
+        if placed.beside {
+            self.stack.hidden_size *= 2;
+            self.stack.stash_size *= 2;
+        }
+        rows.placed = Some(placed);
+        self
     }
 
     /// The same with what the rule puts together in this way.
@@ -319,7 +336,7 @@ impl Projector {
             "tiles",
             [0, hidden],
             (rule, hidden),
-            (Some(vector), describe),
+            (vec![vector], describe),
         );
         let mut own = own.joined(Joining::Mixed);
         if let Input::Resampled(Resampled {
@@ -356,14 +373,25 @@ impl Projector {
     pub fn of_all(
         tower: &Tower,
         rows: (PictureRows, usize),
-        vector: Option<Source>,
+        vectors: Vec<Source>,
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = match tower.stack.head.kept {
             0 => [0, tower.width()],
             kept => [tower.width(), kept * tower.width()],
         };
-        Self::of("projector", columns, rows, (vector, describe))
+        Self::of("projector", columns, rows, (vectors, describe))
+    }
+
+    /// The same with vectors in the place of rows that are made of none.
+    pub fn framed(
+        tower: &Tower,
+        rows: (PictureRows, usize),
+        vectors: Vec<Source>,
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        let columns = [0, tower.width()];
+        Self::of("projector", columns, rows, (vectors, describe))
     }
 
     /// The same of the end and all that was kept beside it.
@@ -373,7 +401,7 @@ impl Projector {
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = [0, (1 + tower.stack.head.kept) * tower.width()];
-        Self::of("projector", columns, rows, (None, describe))
+        Self::of("projector", columns, rows, (Vec::new(), describe))
     }
 
     /// The same of what was kept beside the end, by its number.
@@ -385,20 +413,20 @@ impl Projector {
     ) -> Self {
         let name = pattern(format!("projector-deep-{number}"));
         let columns = [(1 + number) * tower.width(), tower.width()];
-        Self::of(name, columns, rows, (None, describe))
+        Self::of(name, columns, rows, (Vec::new(), describe))
     }
 
-    /// Of the tower's features `columns`, the first and how many, with a vector in the place of rows that are made of none.
+    /// Of the tower's features `columns`, the first and how many, with vectors in the place of rows that are made of none.
     fn of(
         name: &'static str,
         columns: [usize; 2],
         (rule, hidden): (PictureRows, usize),
-        (vector, describe): (
-            Option<Source>,
+        (vectors, describe): (
+            Vec<Source>,
             impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
         ),
     ) -> Self {
-        Self::gathered(name, (0, columns), (rule, hidden), (vector, describe))
+        Self::gathered(name, (0, columns), (rule, hidden), (vectors, describe))
     }
 
     /// A stack of rows of its own.
@@ -415,7 +443,12 @@ impl Projector {
         rows: (PictureRows, usize),
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
-        Self::gathered("projector", (stack, [0, width]), rows, (None, describe))
+        Self::gathered(
+            "projector",
+            (stack, [0, width]),
+            rows,
+            (Vec::new(), describe),
+        )
     }
 
     /// The same by another name.
@@ -428,20 +461,22 @@ impl Projector {
         name: &'static str,
         (stack, columns): (usize, [usize; 2]),
         (rule, hidden): (PictureRows, usize),
-        (vector, describe): (
-            Option<Source>,
+        (vectors, describe): (
+            Vec<Source>,
             impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
         ),
     ) -> Self {
         let mut leaves = Leaves::new("");
         let (norm, layers) = describe(&mut leaves);
-        let vector = vector.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
+        let vectors = vectors.into_iter();
+        let vectors = vectors.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
+        let vectors = vectors.collect();
         let gathered = Resampling::Gathered {
             stack,
             columns,
             parts: rule.parts(),
             joining: Joining::Beside,
-            vector,
+            vectors,
             standard: None,
         };
         let rows = Resampled {
@@ -449,6 +484,7 @@ impl Projector {
             rule: gathered,
             norm,
             layers,
+            placed: None,
         };
         Self {
             width: columns[1],

@@ -38,7 +38,7 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
     let parts = Parts::read(config, USUAL, describe, Tied::ByEither)?;
     let rule = PictureRows::Patches { front: parts.front };
     let layers = two_layers(config, &parts)?;
-    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), None, |leaves| {
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
         (None, layers(leaves))
     });
     parts.finish(config, projector, describe)
@@ -101,13 +101,15 @@ fn tiled(
     let hidden = parts.hidden;
     let Some(most) = most else {
         let rows = (PictureRows::Tiles, hidden);
-        let projector = Projector::of_all(&parts.tower, rows, Some(newline), |leaves| {
+        let projector = Projector::of_all(&parts.tower, rows, vec![newline], |leaves| {
             (None, layers(leaves))
         });
         return parts.finish(config, projector, describe);
     };
     let rows = (PictureRows::Covered, hidden);
-    let projector = Projector::of_all(&parts.tower, rows, None, |leaves| (None, layers(leaves)));
+    let projector = Projector::of_all(&parts.tower, rows, Vec::new(), |leaves| {
+        (None, layers(leaves))
+    });
     let mixing = Projector::mixing(PictureRows::Shrunk { most }, hidden, newline);
     parts.finish_behind(config, &[projector, mixing], describe)
 }
@@ -118,7 +120,7 @@ pub fn vipllava(config: &Config, describe: DescribePart) -> Result<Described, Sp
     let rule = PictureRows::Patches { front: parts.front };
     let style = NormStyle::layer(config.positive("projector_layernorm_eps")?);
     let layers = two_layers(config, &parts)?;
-    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), None, |leaves| {
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
         let name = (PROJECTOR, "projector_layernorm");
         let norm = norm(leaves, name, parts.width, style);
         (Some(norm), layers(leaves))

@@ -1,6 +1,7 @@
 //! Models of pictures: towers, and decoders that get what a tower sees in the place of a token.
 
 mod aria;
+mod cogvlm;
 mod compose;
 mod crossing;
 mod dino;
@@ -20,6 +21,7 @@ mod part;
 mod pixtral;
 mod qformer;
 mod qwen;
+mod qwen_vl;
 mod siglip;
 mod tiles;
 mod towers;
@@ -29,6 +31,7 @@ use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
 pub use self::aria::aria;
+pub use self::cogvlm::cogvlm;
 pub use self::fuyu::fuyu;
 pub use self::gemma::{gemma3, paligemma};
 pub use self::gemma4::{gemma4, gemma4_unified};
@@ -48,6 +51,7 @@ pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
     qwen3_vl, qwen3_vl_moe,
 };
+pub use self::qwen_vl::{VISUAL, qwen_vl};
 pub use self::tiles::{
     aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl, internvl_chat, janus, qianfan_ocr,
 };
@@ -75,6 +79,7 @@ pub const PARTS: &[ModelType] = &[
     tower("blip_2_vision_model", qformer::tower),
     tower("chinese_clip_text_model", bert::chinese_clip_text),
     tower("chinese_clip_vision_model", towers::clip),
+    tower("cogvlm_vision", cogvlm::tower),
     tower("cohere_compass_vision", qwen::qwen3_tower),
     tower("exaone4_5_vision", qwen::qwen2_5_tower),
     tower("gemma4_vision", gemma4::tower),
@@ -100,6 +105,7 @@ pub const PARTS: &[ModelType] = &[
     tower("qwen3_5_vision", qwen::qwen3_tower),
     tower("qwen3_vl_moe_vision", qwen::qwen3_tower),
     tower("qwen3_vl_vision", qwen::qwen3_tower),
+    tower("qwen_visual", qwen_vl::tower),
     tower("smolvlm_vision", siglip::idefics3),
     tower("video_llama_3_vision", navit::video_llama_3_tower),
 ];

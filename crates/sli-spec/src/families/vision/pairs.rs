@@ -156,6 +156,7 @@ fn pair(
         rule: Resampling::Either { stacks: [1, 3] },
         norm: None,
         layers: Vec::new(),
+        placed: None,
     };
     let rule = ("embedding", RowRule::Either);
     stacks.push(pooled::rows(rule, width, made_of));

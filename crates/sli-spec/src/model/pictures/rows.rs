@@ -31,6 +31,11 @@ pub enum PictureRows {
         /// Tiles whose patches are kept.
         most: usize,
     },
+    /// [`Self::Blocks`] of every view between two vectors of the model. The tokens between those have one position.
+    Framed {
+        /// Rows and columns of a block.
+        side: usize,
+    },
     /// All rows but those of zeros: first those that are not blank, then those that are.
     Shown,
     /// So many for every view, each of its own number: rows of a table, or the first rows of the view. They see each other
@@ -50,7 +55,7 @@ impl PictureRows {
             | Self::Covered
             | Self::Shown
             | Self::Views { .. } => 1,
-            Self::Blocks { side } => side * side,
+            Self::Blocks { side } | Self::Framed { side } => side * side,
             Self::Shrunk { .. } => 8,
         }
     }
@@ -63,7 +68,8 @@ impl PictureRows {
         }
     }
 
-    /// The rows that each row is made of, one after the other; [`Self::NONE`]: a vector of the model stands there.
+    /// The rows that each row is made of, one after the other; [`Self::NONE`] and numbers below it: vectors of the model stand
+    /// there, the first and so on.
     pub fn sources(self, places: &[Place]) -> Vec<u32> {
         match self {
             Self::Patches { front } => {
@@ -89,6 +95,17 @@ impl PictureRows {
                 rows.sort_by_key(|&row| key(&places[row as usize]));
                 rows
             }
+            Self::Framed { side } => {
+                let blocks = Self::Blocks { side }.sources(places);
+                let of = |row: &u32| places[*row as usize].view;
+                let views = blocks.chunk_by(|one, other| of(one) == of(other));
+                let vector = |number: u32| std::iter::repeat_n(Self::NONE - number, side * side);
+                let framed = |view: &[u32]| {
+                    let first = vector(0).chain(view.iter().copied());
+                    first.chain(vector(1)).collect::<Vec<u32>>()
+                };
+                views.flat_map(framed).collect()
+            }
             Self::Tiles => tiled(places, true),
             Self::Covered => tiled(places, false),
             Self::Shrunk { most } => shrunk(places, most),
@@ -109,6 +126,9 @@ impl PictureRows {
     /// picture after the other: those of a picture are its own, counted from the token in front of it; what follows goes on
     /// from the largest of its rows and columns. The number of such tokens must be that of the rows.
     pub fn positions(self, tokens: &[u32], token: u32, places: &[Place]) -> Vec<[u32; 3]> {
+        if matches!(self, Self::Framed { .. }) {
+            return framed(tokens, token);
+        }
         let parts = self.parts();
         let sources = self.sources(places);
         let side = match self {
@@ -145,8 +165,30 @@ impl PictureRows {
         positions
     }
 
-    /// A vector of the model in the place of a row.
+    /// The first vector of the model in the place of a row.
     pub const NONE: u32 = u32::MAX;
+
+    /// Which of so many vectors of the model stands in the place of a row that is made of this one.
+    pub fn vector_of(source: u32, vectors: usize) -> Option<usize> {
+        let number = (Self::NONE - source) as usize;
+        (number < vectors).then_some(number)
+    }
+}
+
+/// Positions of tokens, of which those between the first and the last of `token` that stand side by side have one.
+fn framed(tokens: &[u32], token: u32) -> Vec<[u32; 3]> {
+    let (mut next, mut was_inside) = (0, false);
+    let of = |(at, own): (usize, &u32)| {
+        let beside = [at.checked_sub(1), Some(at + 1)];
+        let goes_on = |at: Option<usize>| at.and_then(|at| tokens.get(at)) == Some(&token);
+        let is_inside = *own == token && beside.into_iter().all(goes_on);
+        if !(is_inside && was_inside) {
+            next += 1;
+        }
+        was_inside = is_inside;
+        [next - 1; 3]
+    };
+    tokens.iter().enumerate().map(of).collect()
 }
 
 /// The rows of [`PictureRows::Tiles`], or of [`PictureRows::Covered`] without the vectors.
