@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "goldens"))
 from save_checkpoint import save_checkpoint  # noqa: E402
 
-#: Where the layers of a class are, by the name of the stack.
+#: Where the layers of a class are, by the name of the stack, where its golden does not say it.
 LAYERS = [
     {"encoder": "encoder.block", "decoder": "decoder.block"},
     {"encoder": "model.encoder.layers", "decoder": "model.decoder.layers"},
@@ -39,10 +39,16 @@ LAYERS = [
 EAGER = {"experts_implementation": "eager"}
 
 
-def layers_of(model):
-    for places in LAYERS:
+#: What a record may have beside its tokens.
+BESIDE = ["decoder_input_ids", "token_type_ids", "pixel_values", "image_grid_thw"]
+
+
+def layers_of(model, facts, counts):
+    """The layers of each stack, those that are run for what comes out."""
+    known = facts.get("layers")
+    for places in [known] if isinstance(known, dict) else LAYERS:
         try:
-            return {stack: list(model.get_submodule(path)) for stack, path in places.items()}
+            return {stack: list(model.get_submodule(path))[: counts.get(stack)] for stack, path in places.items()}
         except AttributeError:
             continue
     raise SystemExit(f"no layers are known of {type(model).__name__}")
@@ -51,10 +57,10 @@ def layers_of(model):
 class Watched:
     """A model whose layers are watched, and led where `lead` has states."""
 
-    def __init__(self, folder, facts):
+    def __init__(self, folder, facts, counts):
         model = getattr(transformers, facts["class"]).from_pretrained(folder, dtype=torch.float32, **EAGER)
         self.model = model.double().eval()
-        self.layers = layers_of(model)
+        self.layers = layers_of(model, facts, counts)
         self.lead = self.seen = None
         for stack, layers in self.layers.items():
             for index, layer in enumerate(layers):
@@ -113,13 +119,19 @@ def error(pairs):
 def expectations(name):
     golden = ROOT / "goldens" / name
     facts = json.loads((golden / "golden.json").read_text())
+    counts = {}
+    with safe_open(golden / "expected.safetensors", "pt") as file:
+        for key in sorted(file.keys()):
+            _, *kind, last = key.split(".")
+            if kind[:1] == ["hidden"] and len(kind) == 2 and last.isdigit():
+                counts[kind[1]] = max(counts.get(kind[1], 0), int(last))
     models = []
     for rounded in [False, True]:
         with tempfile.TemporaryDirectory() as folder:
             save_checkpoint(golden, Path(folder), "f32", "5GB")
             if rounded:
                 keep_few_bits(Path(folder) / "model.safetensors")
-            models.append(Watched(folder, facts))
+            models.append(Watched(folder, facts, counts))
     reference, model = models
     found = {}
     result = {"kl": {}, "top1": 0}
@@ -129,9 +141,15 @@ def expectations(name):
                 continue
             record = key.split(".")[0]
             inputs = {"input_ids": file.get_tensor(key)[None]}
-            for more in ["decoder_input_ids", "token_type_ids"]:
+            for more in BESIDE:
                 if f"{record}.{more}" in file.keys():
-                    inputs[more] = file.get_tensor(f"{record}.{more}")[None]
+                    given = file.get_tensor(f"{record}.{more}")
+                    inputs[more] = given if more in ["pixel_values", "image_grid_thw"] else given[None]
+            if "pixel_values" in inputs:
+                inputs["pixel_values"] = inputs["pixel_values"].double()
+            if "image_grid_thw" in inputs:
+                # As its processor says it, so that the positions are those of pictures.
+                inputs["mm_token_type_ids"] = (inputs["input_ids"] == reference.model.config.image_token_id).int()
             theirs, p = reference.run(inputs)
             own, q = model.run(inputs)
             led, _ = model.run(inputs, theirs)

@@ -3,13 +3,15 @@
 
     python expected.py MODEL --out expected.safetensors            the sentences below
     python expected.py MODEL --out expected.json --text 'A text.' --ids 1,15043,3186 --layers 0,8,end --rows 4 --dtype bfloat16
+    python expected.py MODEL --out expected.safetensors --text '<image> What is this?' --image cat.png     (each --image belongs to the --text before it)
 
 Of every record (a text, or token ids) it writes the tokens, the hidden states of chosen layers (0 is what enters the first one, N the output of layer N,
 `end` what is behind the final norm) and the logits, at the first, the last and evenly chosen tokens between (`--rows`, 0: all). With them: `model_type`, class,
 type of the numbers, versions, and length and sha256 of every weight file. MODEL is a folder, or an id of the hub.
 
 The file's end decides the form: `.json` holds everything as text; `.safetensors` the tensors, and the rest as JSON under `sli.verify` in its metadata.
-A tensor is called RECORD.logits or RECORD.hidden.LAYER, where there are an encoder and a decoder RECORD.hidden.encoder.LAYER.
+A tensor is called RECORD.logits or RECORD.hidden.LAYER, where there are an encoder and a decoder RECORD.hidden.encoder.LAYER. Of a model that sees these are the
+states of its decoder (RECORD.hidden.decoder.LAYER; 0 has the pictures in it), and RECORD.tensors.NAME are what its processor made of the pictures.
 """
 
 import argparse
@@ -95,27 +97,60 @@ class Boundaries:
         return found
 
 
+class Texts(argparse.Action):
+    """Texts, each with the pictures that follow it."""
+
+    def __call__(self, parser, arguments, value, option=None):
+        texts = arguments.text or []
+        if option == "--text":
+            texts = [*texts, (value, [])]
+        elif not texts:
+            parser.error("--image comes behind the --text that it belongs to")
+        else:
+            texts[-1][1].append(value)
+        arguments.text = texts
+
+
+#: What is made of a text that has no part in a record of its own: the program knows them from the tokens.
+KNOWN = ("attention_mask", "mm_token_type_ids")
+
+
 def records(arguments, folder):
-    """The inputs: their facts, and what the model gets."""
-    texts = arguments.text or ([] if arguments.ids else TEXTS)
-    tokenizer = None
-    if texts:
+    """The inputs: their facts, and what else the model gets of each."""
+    texts = arguments.text or ([] if arguments.ids else [(text, []) for text in TEXTS])
+    tokenizer = processor = None
+    if any(pictures for _, pictures in texts):
+        processor = transformers.AutoProcessor.from_pretrained(folder)
+    if any(not pictures for _, pictures in texts):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    for number, text in enumerate(texts):
-        encoded = tokenizer(text)
-        facts = {"id": str(number), "text": text, "input_ids": list(encoded["input_ids"])}
-        if any(encoded.get("token_type_ids") or []):
-            facts["token_type_ids"] = list(encoded["token_type_ids"])
-        yield facts
+    for number, (text, pictures) in enumerate(texts):
+        facts, seen = {"id": str(number), "text": text}, {}
+        if pictures:
+            from PIL import Image
+
+            encoded = processor(text=text, images=[Image.open(path) for path in pictures], return_tensors="pt")
+            encoded = dict(encoded)
+            facts["input_ids"] = encoded.pop("input_ids")[0].tolist()
+            types = encoded.pop("token_type_ids", None)
+            types = None if types is None else types[0].tolist()
+            seen = encoded
+        else:
+            encoded = tokenizer(text)
+            facts["input_ids"] = list(encoded["input_ids"])
+            types = encoded.get("token_type_ids")
+        if any(types or []):
+            facts["token_type_ids"] = list(types)
+        yield facts, seen
     for number, ids in enumerate(arguments.ids or [], len(texts)):
-        yield {"id": str(number), "input_ids": [int(part) for part in ids.split(",")]}
+        yield {"id": str(number), "input_ids": [int(part) for part in ids.split(",")]}, {}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder, or id of the hub")
     parser.add_argument("--out", required=True, type=Path, help="file to write: .safetensors or .json")
-    parser.add_argument("--text", action="append", help="a text; repeatable")
+    parser.add_argument("--text", action=Texts, help="a text; repeatable")
+    parser.add_argument("--image", action=Texts, metavar="FILE", help="a picture of the text before it, which has the placeholder; repeatable")
     parser.add_argument("--ids", action="append", help="token ids with commas between; repeatable")
     parser.add_argument("--layers", type=lambda text: text.split(","), help="hidden states [default: 0, 1, the middle, the last, end]")
     parser.add_argument("--rows", type=int, default=8, help="rows of each tensor, 0: all [default: 8]")
@@ -123,6 +158,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.out.suffix not in (".json", ".safetensors"):
         parser.error("--out ends in .json or .safetensors")
+    if arguments.out.suffix == ".json" and any(pictures for _, pictures in arguments.text or []):
+        parser.error("pictures want an --out that ends in .safetensors")
     transformers.logging.set_verbosity_error()
     folder = Path(arguments.model)
     if not folder.is_dir():
@@ -131,6 +168,7 @@ def main():
         folder = Path(snapshot_download(arguments.model))
     model = opened(folder, arguments.dtype)
     config = model.config
+    given = list(records(arguments, folder))
     facts = {
         "format": 1,
         "model_type": config.model_type,
@@ -143,15 +181,22 @@ def main():
             "python": platform.python_version(),
         },
         "files": weights(folder),
-        "records": list(records(arguments, folder)),
+        "records": [record for record, _ in given],
         "rows": {},
     }
     stacks = {"": Boundaries(model)}
     if config.is_encoder_decoder:
         stacks = {"encoder.": Boundaries(model.get_encoder()), "decoder.": Boundaries(model.get_decoder())}
+    elif hasattr(config, "vision_config"):
+        stacks = {"decoder.": Boundaries(model.get_decoder())}
     tensors = {}
-    for record in facts["records"]:
+    for record, seen in given:
         inputs = {"input_ids": torch.tensor([record["input_ids"]])}
+        for name, values in seen.items():
+            floats = values.is_floating_point()
+            inputs[name] = values.to(model.dtype) if floats else values
+            if name not in KNOWN:
+                tensors[f"{record['id']}.tensors.{name}"] = (values.float() if floats else values).contiguous().numpy()
         if "token_type_ids" in record:
             inputs["token_type_ids"] = torch.tensor([record["token_type_ids"]])
         if config.is_encoder_decoder:
@@ -160,7 +205,7 @@ def main():
             inputs["decoder_input_ids"] = torch.tensor([record["decoder_input_ids"]])
         with torch.no_grad():
             output = model(**inputs, output_hidden_states=True)
-        states = {"": getattr(output, "hidden_states", None)}
+        states = dict.fromkeys(stacks, getattr(output, "hidden_states", None))
         if config.is_encoder_decoder:
             states = {"encoder.": output.encoder_hidden_states, "decoder.": output.decoder_hidden_states}
         found = {}

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use pyo3::prelude::*;
 use sli::cli::{
     BatchArgs, Cli, Command, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PlanArgs, ReportArgs,
-    RunArgs,
+    RunArgs, VerifyArgs,
 };
 
 use crate::errors;
@@ -98,5 +98,13 @@ pub fn export(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<ExportArgs> 
     match parse(py, "export", arguments)? {
         Command::Export(arguments) => Ok(arguments),
         _ => Err(errors::usage(py, "not the arguments of an export")),
+    }
+}
+
+/// `sli verify`.
+pub fn verify(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<VerifyArgs> {
+    match parse(py, "verify", arguments)? {
+        Command::Verify(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a verification")),
     }
 }

@@ -24,7 +24,7 @@ mod _sli {
     #[pymodule_export]
     use super::table::{ParquetTable, write_parquet};
     #[pymodule_export]
-    use super::{batch, diff, export, inspect, main, merge, plan, report, run, version};
+    use super::{batch, diff, export, inspect, main, merge, plan, report, run, verify, version};
 }
 
 /// The version of the package.
@@ -61,6 +61,9 @@ fn diff(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> 
     let arguments = arguments::diff(py, arguments)?;
     attended::attended(py, attend, move |host| {
         let ran = sli::calls::diff(&arguments, host)?;
+        if arguments.report {
+            sli::report::write(&arguments.out, None)?;
+        }
         Ok(matches!(ran, sli::calls::Ran::Finished { .. }))
     })
 }
@@ -126,6 +129,18 @@ fn report(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -
         let path = sli::report::write(&arguments.results, arguments.out.as_deref())?;
         Ok(path.to_string_lossy().into_owned())
     })
+}
+
+/// `sli verify` with these arguments: the receipt, as JSON.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn verify(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> PyResult<String> {
+    let arguments = arguments::verify(py, arguments)?;
+    let receipt = attended::attended(py, attend, move |host| {
+        let receipt = sli::calls::verify(&arguments, host)?;
+        Ok(serde_json::to_string(&receipt))
+    })?;
+    receipt.map_err(|error| errors::internal(py, &error.to_string()))
 }
 
 /// `sli inspect` with these arguments: what the model is made of, as JSON.

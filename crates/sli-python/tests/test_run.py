@@ -205,6 +205,21 @@ def test_a_model_does_not_drift_from_itself(model, texts, tmp_path):
         sli.diff(model, model, texts, reference_token=True)
 
 
+def test_a_model_is_verified(tmp_path):
+    root = Path(__file__).parents[3]
+    model, against = root / "models/embedded", root / "crates/sli/tests/verify/embedded.safetensors"
+    receipt = sli.verify(model, against, memory="1GiB", progress=False)
+    assert receipt["passed"] and receipt["worst"]["relative_error"] <= receipt["tolerance"]["relative_error"] == 1e-4
+    strict = sli.verify(model, against, tolerance=1e-12, receipt=tmp_path / "receipt.json", progress=False)
+    assert not strict["passed"] and json.loads((tmp_path / "receipt.json").read_text()) == strict
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["receipt.json"]
+    with pytest.raises(sli.SLIError, match="No such file") as caught:
+        sli.verify(model, tmp_path / "none.safetensors")
+    assert caught.value.hint
+    with pytest.raises(sli.UsageError, match="--max-length"):
+        sli.verify(model, against, max_length=3)
+
+
 def test_parts_become_one(model, texts, results, tmp_path):
     takes = ["scores", "hidden:0,last,norm", "profile"]
     parts = [sli.run(model, texts, out=tmp_path / f"part-{part}", take=takes, shard=(part, 2), **QUICK) for part in (1, 2)]
@@ -262,7 +277,9 @@ def test_exports(model, texts, tmp_path):
     ran = sli.run(model, texts, take=["scores", "hidden:0,2,last"], **QUICK)
     out = tmp_path / "speculators"
     assert sli.export(ran, "speculators", out) == {"rows": 3, "kept": 0, "left_out": 0}
-    rows = datasets.load_from_disk(str(out / "dataset"))
+    # Its reader wants tensors of torch, which is not here.
+    assert json.loads((out / "state.json").read_text())["_format_type"] == "torch"
+    rows = datasets.Dataset.from_file(str(out / "data-00000-of-00001.arrow"))
     assert rows["seq_len"][:] == ran.scores["tokens"]
     for index, row in enumerate(rows):
         file = load_file(out / "hidden_states" / f"hs_{index}.safetensors")

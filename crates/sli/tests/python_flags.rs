@@ -25,12 +25,24 @@ const OWN: [&str; 5] = ["help", "input", "out", "output", "json"];
 /// What they name themselves.
 const OF_A_RUN: &[&str] = &["take", "memory", "threads", "compute", "max-length"];
 
+const OF_A_VERIFICATION: &[&str] = &[
+    "against",
+    "receipt",
+    "tolerance",
+    "memory",
+    "threads",
+    "compute",
+    // Refused there.
+    "max-length",
+];
+
 /// Commands, their classes, and what their functions name themselves.
-const CLASSES: [(&str, &str, &[&str]); 4] = [
+const CLASSES: [(&str, &str, &[&str]); 5] = [
     ("run", "RunFlags", OF_A_RUN),
     ("batch", "BatchFlags", OF_A_RUN),
     ("diff", "DiffFlags", OF_A_RUN),
     ("inspect", "InspectFlags", &[]),
+    ("verify", "VerifyFlags", OF_A_VERIFICATION),
 ];
 
 /// The type of a keyword argument.

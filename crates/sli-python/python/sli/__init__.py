@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _sli
-from ._calls import architectures, batch, diff, export, inspect, merge, plan, report, run
+from ._calls import architectures, batch, diff, export, inspect, merge, plan, report, run, verify
 from ._errors import (
     BudgetError,
     FileError,
@@ -77,4 +77,5 @@ __all__ = [
     "plan",
     "report",
     "run",
+    "verify",
 ]

@@ -1,4 +1,4 @@
-"""What the package does: run, compare, plan, inspect, list."""
+"""What the package does: run, compare, verify, plan, inspect, list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._results import Results
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._flags import BatchFlags, DiffFlags, InspectFlags, RunFlags
+    from ._flags import BatchFlags, DiffFlags, InspectFlags, RunFlags, VerifyFlags
 
 
 def run(
@@ -120,6 +120,39 @@ def diff(
     arguments = _arguments.of("diff", named)
     models = [_arguments.model(reference), _arguments.model(model)]
     return _over(data, out, (_sli.diff, arguments, models), progress)
+
+
+def verify(
+    model: str | os.PathLike[str],
+    against: str | os.PathLike[str],
+    *,
+    receipt: str | os.PathLike[str] | None = None,
+    tolerance: float | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    compute: str = "auto",
+    revision: str | None = None,
+    progress: Progress = None,
+    **flags: Unpack[VerifyFlags],
+) -> dict[str, Any]:
+    """Compares a model with what transformers computed of it, a file of ``tools/verify/expected.py``; the receipt: whether it
+    ``passed``, the ``worst`` place, how far off every one of ``places`` is, versions, hashes of the weights.
+
+    ``receipt`` is where it is written too; ``tolerance`` is the largest relative error of a row that is allowed, by default what the
+    types of both give. That the numbers differ raises nothing; that ``against`` is about other weights does.
+    """
+    allowed = None if tolerance is None else repr(float(tolerance))
+    named = {"tolerance": allowed, "memory": memory, "threads": threads, "compute": compute, **flags}
+    arguments = _arguments.of("verify", named)
+    attendant = Attendant(progress)
+    with tempfile.TemporaryDirectory(prefix="sli-", ignore_cleanup_errors=True) as beside:
+        place = os.path.join(beside, "receipt.json") if receipt is None else os.fsdecode(os.fspath(receipt))
+        arguments += [f"--against={os.fsdecode(os.fspath(against))}", f"--receipt={place}"]
+        try:
+            found: dict[str, Any] = json.loads(_sli.verify([*arguments, "--", _arguments.model(model, revision)], attendant))
+        finally:
+            attendant.close()
+    return found
 
 
 def plan(

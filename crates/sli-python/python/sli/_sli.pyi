@@ -8,8 +8,8 @@ from os import PathLike
 from typing import Any, SupportsIndex, final
 
 __all__ = [
-    "ParquetTable", "architectures", "batch", "diff", "export", "flags", "inspect", "main", "merge", "plan", "report", "run", "version",
-    "weights", "write_parquet",
+    "ParquetTable", "architectures", "batch", "diff", "export", "flags", "inspect", "main", "merge", "plan", "report", "run", "verify",
+    "version", "weights", "write_parquet",
 ]  # fmt: skip
 
 @final
@@ -103,6 +103,11 @@ def report(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], ob
 def run(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:
     """
     `sli run` with these arguments; whether it was finished before. What there is to say goes to `attend`.
+    """
+
+def verify(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> str:
+    """
+    `sli verify` with these arguments: the receipt, as JSON.
     """
 
 def version() -> str:

@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::host::{self, Host};
 use crate::job::Job;
 use crate::verify::{
-    BEGIN, Dtype, Expected, Facts, ModelFile, Place, Receipt, Side, Tolerance, VerifyError,
-    compare, located,
+    BEGIN, Dtype, Expected, ModelFile, Place, Receipt, Side, Tolerance, VerifyError, compare,
+    located,
 };
 
 /// Runs the model over what the reference ran over, and writes what was found. That the numbers differ is no error here.
@@ -65,8 +65,7 @@ fn receipt(
     host: &dyn Host,
 ) -> Result<Receipt, Error> {
     let records = work.join("records.jsonl");
-    write_records(&expected.facts, &records)
-        .map_err(failed("cannot write the records", &records))?;
+    write_records(expected, &records).map_err(failed("cannot write the records", &records))?;
     let mut takes = vec![Take::Hidden(LayerSelection::all())];
     let mut places = expected
         .names()
@@ -194,7 +193,9 @@ fn tolerance(theirs: Dtype, ours: &str, asked: Option<f64>) -> Tolerance {
 }
 
 /// The records as a dataset, named by their numbers.
-fn write_records(facts: &Facts, path: &Path) -> std::io::Result<()> {
+fn write_records(expected: &Expected, path: &Path) -> std::io::Result<()> {
+    let facts = &expected.facts;
+    let against = fs_err::canonicalize(&expected.path)?;
     let mut file = BufWriter::new(File::create(path)?);
     for (number, record) in facts.records.iter().enumerate() {
         let mut line = json!({"id": number, "input_ids": record.input_ids});
@@ -203,6 +204,10 @@ fn write_records(facts: &Facts, path: &Path) -> std::io::Result<()> {
         }
         if let Some(ids) = &record.decoder_input_ids {
             line["decoder_input_ids"] = json!(ids);
+        }
+        if let Some(prefix) = expected.given(&record.id) {
+            line["tensors"] = json!(against);
+            line["tensor_prefix"] = json!(prefix);
         }
         serde_json::to_writer(&mut file, &line)?;
         file.write_all(b"\n")?;

@@ -49,6 +49,9 @@ pub struct DiffArgs {
     /// Discard what an earlier, different or damaged comparison left in the folder and start over
     #[arg(long)]
     pub fresh: bool,
+    /// Write report.html beside the results, a page for a browser (as `sli report` does)
+    #[arg(long)]
+    pub report: bool,
     /// Print run.json on stdout
     #[arg(long)]
     pub json: bool,

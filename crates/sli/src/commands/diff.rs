@@ -2,7 +2,7 @@
 
 use sli_engine::{Diverged, Drifted, LayerDrift};
 
-use super::run::{close, manifest_of, nothing_to_do, print_manifest};
+use super::run::{close, manifest_of, nothing_to_do, print_manifest, report};
 use crate::calls::{self, Ran};
 use crate::cli::DiffArgs;
 use crate::error::Error;
@@ -16,6 +16,9 @@ pub fn diff(arguments: &DiffArgs) -> Result<(), Error> {
         Ran::Done(done) => done,
         Ran::Finished { manifest, .. } => {
             nothing_to_do(&arguments.out);
+            if arguments.report {
+                report(&arguments.out)?;
+            }
             if arguments.json {
                 print_manifest(&arguments.out, manifest.json().clone())?;
             }
@@ -34,6 +37,9 @@ pub fn diff(arguments: &DiffArgs) -> Result<(), Error> {
         terminal::bold("results "),
         arguments.out.display()
     ));
+    if arguments.report {
+        report(&arguments.out)?;
+    }
     if arguments.json {
         print_manifest(&arguments.out, manifest_of(&arguments.out)?)?;
     }

@@ -31,7 +31,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         arguments.out.display()
     ));
     if arguments.report {
-        report(arguments)?;
+        report(&arguments.out)?;
     }
     if arguments.json {
         print_manifest(&arguments.out, manifest_of(&arguments.out)?)?;
@@ -42,7 +42,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
 fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
     nothing_to_do(&arguments.out);
     if arguments.report {
-        report(arguments)?;
+        report(&arguments.out)?;
     }
     if arguments.json {
         print_manifest(&arguments.out, manifest.clone())?;
@@ -71,9 +71,9 @@ pub(super) fn manifest_of(out: &Path) -> Result<Value, Error> {
 }
 
 /// The page about the results.
-fn report(arguments: &RunArgs) -> Result<(), Error> {
+pub(super) fn report(out: &Path) -> Result<(), Error> {
     super::report::report(&ReportArgs {
-        results: arguments.out.clone(),
+        results: out.to_owned(),
         out: None,
     })
 }

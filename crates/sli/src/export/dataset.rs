@@ -56,10 +56,10 @@ pub fn failed(error: ArrowError) -> ExportError {
     }
 }
 
-/// Writes the small files; with them the dataset is complete. `content`: of what it is made; `datasets` keeps what it computes of a dataset under it.
+/// Writes the small files; with them the dataset is complete. `format`: as what its values come to readers, `None` as Python's own. `content`: of what it is made; `datasets` keeps what it computes of a dataset under it.
 pub fn finish(
     folder: &Path,
-    features: &Value,
+    (features, format): (&Value, Option<&str>),
     files: usize,
     content: &blake3::Hasher,
 ) -> Result<(), ExportError> {
@@ -73,7 +73,7 @@ pub fn finish(
         "_fingerprint": &content[..16],
         "_format_columns": null,
         "_format_kwargs": {},
-        "_format_type": null,
+        "_format_type": format,
         "_output_all_columns": false,
         "_split": null,
     });

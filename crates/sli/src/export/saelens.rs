@@ -171,7 +171,7 @@ impl Pieces<'_> {
             })?;
             kept += u64::from(!is_new);
         }
-        dataset::finish(folder, &features, files, content)?;
+        dataset::finish(folder, (&features, None), files, content)?;
         Ok(kept)
     }
 

@@ -1,7 +1,6 @@
-//! Of speculators: `hidden_states/hs_<i>.safetensors`, and in `dataset` the token ids whose row i those are.
+//! Of speculators: a dataset of token ids, and beside its files `hidden_states/hs_<i>.safetensors`, i the row.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, ListArray, RecordBatch};
@@ -38,10 +37,9 @@ pub fn write(asked: &Export<'_>, states: &States) -> Result<Exported, ExportErro
     }
     mark(asked, states, None)?;
     let mut exported = Exported::default();
-    let dataset = asked.out.join("dataset");
     let (field, features) = columns();
     let mut content = blake3::Hasher::new();
-    write_rows(asked, &dataset, field, &features, &mut content)?;
+    write_rows(asked, field, &features, &mut content)?;
     each_record(asked.results, |id, tokens| {
         if tokens.is_empty() {
             exported.left_out += 1;
@@ -56,7 +54,7 @@ pub fn write(asked: &Export<'_>, states: &States) -> Result<Exported, ExportErro
         Ok(())
     })?;
     // Who finds it finds everything.
-    dataset::finish(&dataset, &features, 1, &content)?;
+    dataset::finish(asked.out, (&features, Some("torch")), 1, &content)?;
     Ok(exported)
 }
 
@@ -113,13 +111,12 @@ fn columns() -> (Vec<Field>, Value) {
 /// The token ids of every record, all of which count.
 fn write_rows(
     asked: &Export<'_>,
-    folder: &Path,
     fields: Vec<Field>,
     features: &Value,
     content: &mut blake3::Hasher,
 ) -> Result<(), ExportError> {
     let schema = dataset::schema(fields, features);
-    let path = folder.join(dataset::data_file(0, 1));
+    let path = asked.out.join(dataset::data_file(0, 1));
     let mut is_read = false;
     write_new(&path, |out| {
         is_read = true;

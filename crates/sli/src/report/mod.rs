@@ -1,13 +1,16 @@
 //! `report.html`: what a run found, as a page that a browser shows without anything else.
 //!
 //! A page has one part for each thing that the results hold: the run itself (`run.json`), scores (`scores.parquet`), activations by
-//! stack (`profile.parquet`, `channels.parquet`) and experts (`experts.parquet`). Tables are read a few rows at a time, whatever their size. Charts are SVG and take their
+//! stack (`profile.parquet`, `channels.parquet`), experts (`experts.parquet`), and of a comparison drift by stack (`drift.parquet`) and the
+//! distributions at the end (`divergence.parquet`). Tables are read a few rows at a time, whatever their size. Charts are SVG and take their
 //! colours from the page, which follows the reader's choice of light or dark; nothing needs a script, which only sorts tables.
 
 mod chart;
+mod drift;
 pub mod error;
 mod markup;
 mod page;
+mod positions;
 mod profile;
 mod run;
 mod scale;
@@ -65,6 +68,13 @@ fn html(folder: &Path) -> Result<String, ReportError> {
     sections.push(run::summary(&manifest));
     if has("scores.parquet") {
         sections.push(scores::section(&folder.join("scores.parquet"))?);
+    }
+    if has("divergence.parquet") {
+        let path = folder.join("divergence.parquet");
+        sections.push(drift::divergence(&path, &manifest)?);
+    }
+    if has("drift.parquet") {
+        sections.extend(drift::sections(&folder.join("drift.parquet"))?);
     }
     if has("profile.parquet") {
         sections.extend(profile::sections(folder, has("channels.parquet"))?);

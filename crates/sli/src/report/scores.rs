@@ -9,6 +9,7 @@ use super::chart::{Lines, Series};
 use super::error::ReportError;
 use super::markup::{Cell, cut, table};
 use super::page::Section;
+use super::positions::Positions;
 use super::scale::Kind;
 use super::tables::read;
 
@@ -38,33 +39,12 @@ struct Scores {
     worst: Vec<Scored>,
     /// Records by their loss, in hundredths of a nat.
     losses: BTreeMap<i64, u64>,
-    /// Tokens and summed losses, by position from the first scored one on.
-    positions: Vec<(u64, f64)>,
+    /// Losses by position from the first scored one on.
+    positions: Positions,
 }
 
 /// Nats that no loss comes near.
 const LARGEST: f64 = 1e6;
-
-/// Positions that are kept one by one; those beyond are added up sixteen to a doubling.
-const SINGLE: usize = 32;
-
-/// Where a position, from 1, is added up.
-fn bucket(position: usize) -> usize {
-    if position <= SINGLE {
-        return position - 1;
-    }
-    let doublings = (position as f64 / SINGLE as f64).log2();
-    SINGLE + (doublings * 16.0) as usize
-}
-
-/// The middle of a bucket's positions.
-fn position_of(bucket: usize) -> f64 {
-    if bucket < SINGLE {
-        return (bucket + 1) as f64;
-    }
-    let doublings = (bucket - SINGLE) as f64 + 0.5;
-    (SINGLE as f64 * (doublings / 16.0).exp2()).round()
-}
 
 impl Scores {
     fn read(path: &Path) -> Result<Self, ReportError> {
@@ -95,15 +75,8 @@ impl Scores {
         let mut scored = 0_u64;
         let first = usize::from(logprobs.first().is_some_and(|value| value.is_nan()));
         for (place, logprob) in (1..).zip(&logprobs[first..]) {
-            let bucket = bucket(place);
-            if bucket >= self.positions.len() {
-                self.positions.resize(bucket + 1, (0, 0.0));
-            }
-            if !logprob.is_nan() {
-                scored += 1;
-                self.positions[bucket].0 += 1;
-                self.positions[bucket].1 -= f64::from(*logprob);
-            }
+            self.positions.add(place, -f64::from(*logprob));
+            scored += u64::from(!logprob.is_nan());
         }
         // Nothing, or a table that lies.
         if scored == 0 || !sum.is_finite() {
@@ -154,22 +127,6 @@ impl Scores {
             ..Lines::default()
         })
     }
-
-    fn by_position(&self) -> Lines {
-        let there = self
-            .positions
-            .iter()
-            .enumerate()
-            .filter(|(_, (tokens, _))| *tokens > 0);
-        let points =
-            there.map(|(bucket, (tokens, sum))| (position_of(bucket), sum / *tokens as f64));
-        Lines {
-            x_name: "position in the record",
-            series: vec![Series::new("loss", points.collect())],
-            log_x: self.positions.len() > SINGLE,
-            ..Lines::default()
-        }
-    }
 }
 
 /// The part of the report about `scores.parquet`.
@@ -192,7 +149,7 @@ pub fn section(path: &Path) -> Result<Section, ReportError> {
         "Loss by position",
         "Mean negative log-probability of the tokens at a position, nats. Tokens that are given more are predicted better; a rise at \
          the end is a limit of the model's context.",
-        scores.by_position().svg(Kind::Linear, "Loss by position"),
+        scores.positions.lines("loss").svg(Kind::Linear, "Loss by position"),
     );
     let histogram = scores.histogram();
     section.chart(
@@ -223,25 +180,4 @@ pub fn section(path: &Path) -> Result<Section, ReportError> {
         section.hidden_table(&title, &table(&names, scores.worst.iter().map(row)));
     }
     Ok(section)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_far_on_are_added_up_together() {
-        let mut before = 0;
-        for position in 1..2_000_000 {
-            let bucket = bucket(position);
-            assert!(bucket == before || bucket == before + 1, "{position}");
-            before = bucket;
-            let middle = position_of(bucket);
-            assert!(
-                (middle / position as f64 - 1.0).abs() < 0.05,
-                "{position} {middle}"
-            );
-        }
-        assert!(before < 300);
-    }
 }

@@ -71,17 +71,24 @@ impl Columns<'_> {
 
     /// A row's list of numbers; what is null in it is not a number.
     pub fn list(&self, at: usize, row: usize) -> Result<Vec<f32>, ReportError> {
+        let values = self.list_of::<Float32Type>(at, row)?.into_iter();
+        Ok(values.map(|value| value.unwrap_or(f32::NAN)).collect())
+    }
+
+    /// A row's list; of a row that is null an empty one.
+    pub fn list_of<T: ArrowPrimitiveType>(
+        &self,
+        at: usize,
+        row: usize,
+    ) -> Result<Vec<Option<T::Native>>, ReportError> {
         let lists = self.column(at)?.as_list_opt::<i32>();
         let lists = lists.ok_or_else(|| self.other(at))?;
         if lists.is_null(row) {
             return Ok(Vec::new());
         }
         let list = lists.value(row);
-        let values = list.as_primitive_opt::<Float32Type>();
+        let values = list.as_primitive_opt::<T>();
         let values = values.ok_or_else(|| self.other(at))?;
-        Ok(values
-            .iter()
-            .map(|value| value.unwrap_or(f32::NAN))
-            .collect())
+        Ok(values.iter().collect())
     }
 }

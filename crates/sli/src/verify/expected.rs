@@ -16,6 +16,9 @@ use super::error::VerifyError;
 /// The version of the format.
 const FORMAT: u32 = 1;
 
+/// What stands behind the id of a record in the names of tensors that the model got, not gave.
+const GIVEN: &str = "tensors.";
+
 /// Where the facts are in the metadata of a safetensors file.
 const KEY: &str = "sli.verify";
 
@@ -121,6 +124,8 @@ pub struct Expected {
     tensors: Tensors,
     /// Shape by name.
     shapes: BTreeMap<String, [usize; 2]>,
+    /// The ids of records that have tensors beside their tokens.
+    given: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -156,7 +161,7 @@ impl Expected {
         let json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let (facts, tensors, shapes) = if json {
+        let (facts, tensors, shapes, given) = if json {
             read_plain(path).map_err(bad)?
         } else {
             read_stored(path).map_err(bad)?
@@ -166,6 +171,7 @@ impl Expected {
             facts,
             tensors,
             shapes,
+            given,
         };
         expected.check().map_err(bad)?;
         Ok(expected)
@@ -195,6 +201,11 @@ impl Expected {
                 return Err(format!("record `{}` has no tokens", record.id));
             }
         }
+        if let Some(id) = self.given.iter().find(|id| !seen.contains(id)) {
+            return Err(format!(
+                "it has tensors of the record `{id}`, which it does not have"
+            ));
+        }
         if let Some(name) = facts
             .rows
             .keys()
@@ -212,7 +223,13 @@ impl Expected {
         Ok(())
     }
 
-    /// The names of all tensors.
+    /// With what the names of the tensors begin that the model got beside the tokens of a record; `None`: it got none.
+    pub fn given(&self, id: &str) -> Option<String> {
+        let prefix = || format!("{id}.{GIVEN}");
+        self.given.contains(id).then(prefix)
+    }
+
+    /// The names of all tensors that are expected of the model.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().map(String::as_str)
     }
@@ -309,7 +326,12 @@ impl Values<'_> {
     }
 }
 
-type Opened = (Facts, Tensors, BTreeMap<String, [usize; 2]>);
+type Opened = (
+    Facts,
+    Tensors,
+    BTreeMap<String, [usize; 2]>,
+    BTreeSet<String>,
+);
 
 fn read_plain(path: &Path) -> Result<Opened, String> {
     let metadata = fs_err::metadata(path).map_err(|error| error.to_string())?;
@@ -333,14 +355,25 @@ fn read_plain(path: &Path) -> Result<Opened, String> {
         shapes.insert(name.clone(), tensor.shape);
         tensors.insert(name, tensor.values);
     }
-    Ok((plain.facts, Tensors::Plain(tensors), shapes))
+    Ok((
+        plain.facts,
+        Tensors::Plain(tensors),
+        shapes,
+        BTreeSet::new(),
+    ))
 }
 
 fn read_stored(path: &Path) -> Result<Opened, String> {
     // First the tensors: what is wrong with the file itself is said there.
     let file = Checkpoint::open(path).map_err(|error| error.to_string())?;
-    let mut shapes = BTreeMap::new();
+    let (mut shapes, mut given) = (BTreeMap::new(), BTreeSet::new());
     for tensor in file.tensors() {
+        if let Some((id, name)) = tensor.name.split_once('.')
+            && name.starts_with(GIVEN)
+        {
+            given.insert(id.to_owned());
+            continue;
+        }
         let [rows, columns] = tensor.shape[..] else {
             return Err(format!("`{}` has not two dimensions", tensor.name));
         };
@@ -350,7 +383,7 @@ fn read_stored(path: &Path) -> Result<Opened, String> {
         format!("its metadata has no `{KEY}`: it is not what tools/verify/expected.py writes")
     })?;
     let facts = serde_json::from_str(&facts).map_err(|error| format!("`{KEY}`: {error}"))?;
-    Ok((facts, Tensors::Stored(Arc::new(file)), shapes))
+    Ok((facts, Tensors::Stored(Arc::new(file)), shapes, given))
 }
 
 /// The facts in the header of a safetensors file.

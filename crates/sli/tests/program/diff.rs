@@ -5,15 +5,17 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt32Type, UInt64Type};
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use sli_testing::{Golden, Stored};
+use sli_testing::{Golden, Stored, goldens_folder};
 
 use crate::budgets::within_every_budget;
 use crate::contract::{documented, with_nulls};
 use crate::end_to_end::{results, start};
 use crate::exactness::read_parquet;
-use crate::place::{Place, bert, llama, with};
+use crate::place::{Place, bert, has, llama, with};
 use crate::random::Random;
+use crate::report::page;
 
 /// What transformers computes, by `tools/diff/diff.py`.
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diff");
@@ -92,8 +94,37 @@ fn golden(name: &str) -> Place {
     golden.write(&place.path("a"), Stored::F32);
     golden.write(&place.path("b"), Stored::F32);
     keep_few_bits(&place.path("b/model.safetensors"));
-    place.write("in.jsonl", golden.jsonl());
+    place.write("in.jsonl", records(&place, &golden));
     place
+}
+
+/// The records of a golden as lines, what they see in a file beside them.
+fn records(place: &Place, golden: &Golden) -> String {
+    let path = goldens_folder().join(&golden.name);
+    let stored = fs_err::read(path.join("expected.safetensors")).unwrap();
+    let all = SafeTensors::deserialize(&stored).unwrap();
+    let is_pictures = |name: &str| {
+        ["pixel_", "image_", "aspect_ratio_", "cross_attention_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    let mut lines = String::new();
+    for line in golden.jsonl().lines() {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let id = record["id"].as_str().unwrap().to_owned();
+        let tensors = all.iter().filter_map(|(name, tensor)| {
+            let name = name.strip_prefix(&format!("{id}."))?;
+            is_pictures(name).then_some((name, tensor))
+        });
+        let tensors: Vec<_> = tensors.collect();
+        if !tensors.is_empty() {
+            let file = format!("{id}.safetensors");
+            place.write(&file, safetensors::serialize(tensors, None).unwrap());
+            record["tensors"] = file.into();
+        }
+        lines += &(record.to_string() + "\n");
+    }
+    lines
 }
 
 #[track_caller]
@@ -154,14 +185,23 @@ fn assert_as_expected(name: &str) {
 
 #[test]
 fn errors_and_divergences_are_those_of_the_reference() {
-    for name in ["llama", "mixtral", "t5", "falcon_h1", "bert"] {
+    let names = [
+        "llama",
+        "mixtral",
+        "t5",
+        "falcon_h1",
+        "bert",
+        "llava",
+        "qwen2_5_vl",
+    ];
+    for name in names {
         assert_as_expected(name);
     }
 }
 
 #[test]
 fn a_model_does_not_drift_from_itself() {
-    // Several streams, shared keys, chosen keys, experts, recurrences, stacks of other rows, two stacks.
+    // Several streams, shared keys, chosen keys, experts, recurrences, stacks of other rows, two stacks, pictures.
     let names = [
         "gemma3n_text",
         "deepseek_v32",
@@ -174,6 +214,12 @@ fn a_model_does_not_drift_from_itself() {
         "t5",
         "led-global",
         "rwkv",
+        "llava",
+        "qwen3_vl",
+        "mistral3",
+        "gemma3",
+        "mllama",
+        "idefics2",
     ];
     for name in names {
         let place = golden(name);
@@ -263,6 +309,64 @@ fn tables_are_what_the_documentation_says_and_agree_with_scores() {
     // Another reference is another comparison.
     let other = ["diff", "b", "a", "--input", "in.jsonl", "--out", "out-a-b"];
     place.sli(&other).failure(3, &["reference ", "--fresh"]);
+}
+
+#[test]
+fn a_page_shows_where_a_model_drifts() {
+    for (name, parts) in [
+        ("llama", &["Drift by layer"][..]),
+        (
+            "t5",
+            &[
+                "Drift of the decoder by layer",
+                "Drift of the encoder by layer",
+            ],
+        ),
+        ("bert", &["Divergence by position"]),
+    ] {
+        let place = golden(name);
+        let out = diff(&place, ["a", "b"], &["--report"]);
+        let html = page(&place, "out-a-b/report.html");
+        let always = [
+            "Relative error",
+            "Every boundary",
+            "mean divergence",
+            "same most probable token",
+            "Records that diverge most",
+        ];
+        for part in always.iter().chain(parts) {
+            assert!(html.contains(part), "{name}: {part}");
+        }
+        // The totals of run.json, and every row of the table.
+        let kl = manifest(&out)["drift"]["divergence"]["kl"]["mean"].clone();
+        let start = format!("{kl:.6}").trim_start_matches("0.").to_owned();
+        assert!(!start.is_empty() && html.contains(&start[..3]), "{kl}");
+        let rows = read_parquet(&out.join("drift.parquet")).num_rows();
+        let every: usize = html
+            .split("<summary>Every boundary</summary>")
+            .skip(1)
+            .map(|part| part.split("</details>").next().unwrap())
+            .map(|part| part.matches("<tr>").count() - 1)
+            .sum();
+        assert_eq!(every, rows, "{name}");
+    }
+    // Of a finished comparison as well; what is damaged is refused or shown, whatever byte it is.
+    let place = golden("llama");
+    let out = diff(&place, ["a", "b"], &[]);
+    assert!(!has(&out, "report.html"));
+    diff(&place, ["a", "b"], &["--report"]);
+    page(&place, "out-a-b/report.html");
+    for name in ["drift.parquet", "divergence.parquet"] {
+        let whole = fs_err::read(out.join(name)).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 40) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs_err::write(out.join(name), bytes).unwrap();
+            let outcome = Place::outcome(&mut place.command(&["report", "out-a-b"]));
+            assert!([0, 3].contains(&outcome.code), "{name}, {at}: {outcome:?}");
+        }
+        fs_err::write(out.join(name), whole).unwrap();
+    }
 }
 
 /// Models that are larger than small budgets, and records for them.

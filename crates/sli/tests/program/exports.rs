@@ -63,7 +63,7 @@ fn speculators_have_a_file_for_each_row_of_the_dataset() {
         "{said}"
     );
     let first = results(&place.path("training"));
-    let dataset = rows(&place.path("training/dataset/data-00000-of-00001.arrow"));
+    let dataset = rows(&place.path("training/data-00000-of-00001.arrow"));
     assert_eq!(dataset.num_rows(), 3);
     let last = json(&place.path("out/run.json"))["layer_seconds"]["decoder"]
         .as_array()
@@ -101,9 +101,11 @@ fn speculators_have_a_file_for_each_row_of_the_dataset() {
             }
         }
     }
+    let state = json(&place.path("training/state.json"));
+    assert_eq!(state["_format_type"], "torch");
     // What is there stays; what is missing, or was left half written, comes back as it was.
     fs_err::remove_file(place.path("training/hidden_states/hs_1.safetensors")).unwrap();
-    fs_err::remove_file(place.path("training/dataset/state.json")).unwrap();
+    fs_err::remove_file(place.path("training/state.json")).unwrap();
     place.write("training/hidden_states/.hs_1.safetensors.tmp", "half");
     let said = place.sli(&export).success().stderr;
     assert!(said.contains("2 files were there"), "{said}");

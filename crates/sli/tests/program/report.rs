@@ -19,7 +19,8 @@ fn place() -> Place {
     place
 }
 
-fn page(place: &Place, name: &str) -> String {
+/// A page that was written, checked.
+pub fn page(place: &Place, name: &str) -> String {
     let html = fs_err::read_to_string(place.path(name)).unwrap();
     check(&html);
     html

@@ -234,7 +234,7 @@ fn pictures_that_cannot_be_prepared() {
 }
 
 /// The place of a folder of `tests/seeing`, with the model of the golden of its name.
-fn recorded(name: &str) -> Place {
+pub fn recorded(name: &str) -> Place {
     let place = Place::new();
     fs_err::create_dir_all(place.path("model")).unwrap();
     Golden::open(name).write(&place.path("model"), Stored::F32);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sli_testing::{Golden, Stored};
 
 use crate::place::{Outcome, Place};
+use crate::seeing::recorded;
 
 /// What transformers computes of the embedded model, by `tools/verify/expected.py`.
 const EXPECTED: &str = concat!(
@@ -22,7 +23,11 @@ struct File {
 
 impl File {
     fn read() -> Self {
-        let file = fs_err::read(EXPECTED).unwrap();
+        Self::open(EXPECTED)
+    }
+
+    fn open(path: &str) -> Self {
+        let file = fs_err::read(path).unwrap();
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         Self {
             header: serde_json::from_slice(&file[8..8 + length]).unwrap(),
@@ -143,6 +148,62 @@ fn a_wrong_number_fails_and_is_named() {
         &["--tolerance", "0.9"],
     )
     .success();
+}
+
+#[test]
+fn what_a_model_sees_is_in_the_file_of_what_is_expected() {
+    let place = recorded("llava");
+    let verify = |against: &str| {
+        fs_err::remove_file(place.path("receipt.json")).ok();
+        verify(&place, "model", against, &["--other-weights"])
+    };
+    let expected = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/verify/llava.safetensors"
+    );
+    verify(expected).success();
+    let whole = receipt(&place);
+    assert_eq!(
+        (&whole["passed"], &whole["records"]),
+        (&json!(true), &json!(3))
+    );
+    let places = whole["places"].as_array().unwrap();
+    assert!(
+        places.len() >= 4 && places[0]["place"] == "decoder layer 0",
+        "{whole}"
+    );
+    // Other pictures are other numbers, from where they enter on.
+    let mut file = File::open(expected);
+    for value in 0..32 * 32 {
+        file.set("0.tensors.pixel_values", value, 0.5);
+    }
+    file.write(&place);
+    verify("expected.safetensors").failure(1, &["record `0`"]);
+    let other = receipt(&place);
+    assert!(
+        other["places"][0]["relative_error"].as_f64() > Some(0.1),
+        "{other}"
+    );
+    // Of a record that is not there, and of another shape.
+    let mut other = File::open(expected);
+    let pixels = other.header["0.tensors.pixel_values"].take();
+    other
+        .header
+        .as_object_mut()
+        .unwrap()
+        .remove("0.tensors.pixel_values");
+    other.header["9.tensors.pixel_values"] = pixels.clone();
+    other.write(&place);
+    verify("expected.safetensors").failure(3, &["of the record `9`, which it does not have"]);
+    other.header["0.tensors.pixel_values"] = pixels;
+    other
+        .header
+        .as_object_mut()
+        .unwrap()
+        .remove("9.tensors.pixel_values");
+    other.header["0.tensors.pixel_values"]["shape"] = json!([1, 3, 16, 64]);
+    other.write(&place);
+    verify("expected.safetensors").failure(3, &["expected.safetensors", "pixel_values"]);
 }
 
 /// What a golden has of the reference, as JSON.
