@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids", "pixel_mask", "aspect_ratio_ids", "aspect_ratio_mask"}
+PICTURES = {"pixel_values", "pixel_values_images", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids", "pixel_mask", "aspect_ratio_ids", "aspect_ratio_mask"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -280,8 +280,10 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=(), rows=None):
-        """`owner`: the module whose end is meant, where the outermost one has another stack's; `rows`: without padding behind them."""
+    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=(), rows=None, of_pictures=False):
+        """`owner`: the module whose end is meant, where the outermost one has another stack's; `rows`: without padding behind them;
+        `of_pictures`: rows may be lines of patches, `[1, lines, patches, width]`."""
+        self.of_pictures = of_pictures
         self.owner, self.rows, self.shown = owner, rows, None
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
@@ -316,7 +318,7 @@ class Capture:
 
     def boundary(self, hidden):
         """[tokens, hidden]; streams side by side, in a dimension of their own or in the last one, become [streams * tokens, hidden], stream-major."""
-        if hidden.ndim == 4 and hidden.shape[0] == 1:  # [1, tokens, streams, width]
+        if hidden.ndim == 4 and hidden.shape[0] == 1 and not self.of_pictures:  # [1, tokens, streams, width]
             return hidden[0].transpose(0, 1).flatten(0, 1).contiguous()
         hidden = flat(hidden)[self.prompt :][: self.rows]
         if self.shown is not None:  # without padding between pictures
@@ -367,7 +369,7 @@ class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
     def __init__(self, model, stacks, rows):
-        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm, *_) in stacks.items()}
+        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name), of_pictures=name == "vision") for name, (layers, norm, *_) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None

@@ -109,6 +109,9 @@ fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
 /// What is run of models that also hear and see films.
 const SOUNDLESS: &str = "texts and pictures, without sound and films";
 
+/// What is run of models that also see films.
+const FILMLESS: &str = "texts and pictures, without films";
+
 /// What is run of models behind encoders of sound and of pictures.
 const GIVEN: &str = "the decoder, behind an encoder's end that the record brings along";
 
@@ -190,6 +193,7 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::cohere2_vision(config, part)
         }),
         row("cogvlm", |config| vision::cogvlm(config, part)),
+        row("cosmos3_omni", |config| vision::cosmos3_omni(config, part)),
         row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
         row("fuyu", |config| vision::fuyu(config, part)),
         row("gemma3", |config| vision::gemma3(config, part)),
@@ -208,6 +212,7 @@ const FAMILIES: &[&[ModelType]] = &[
         row("glm4v_moe", |config| vision::glm4v_moe(config, part)),
         row("glm_ocr", |config| vision::glm_ocr(config, part)),
         row("glmga", |config| vision::glm4v(config, part)),
+        row("got_ocr2", |config| vision::got_ocr2(config, part)),
         row("idefics", |config| vision::idefics(config, part)),
         row("idefics2", |config| vision::idefics2(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
@@ -228,14 +233,22 @@ const FAMILIES: &[&[ModelType]] = &[
         row("llava_onevision", |config| {
             vision::llava_onevision(config, part)
         }),
+        limited(
+            row("llava_next_video", |config| {
+                vision::llava_next_video(config, part)
+            }),
+            FILMLESS,
+        ),
         row("metaclip_2", |config| vision::metaclip_2(config, part)),
         row("mistral_large4", |config| {
             vision::mistral_large4(config, part)
         }),
         row("mistral3", |config| vision::mistral3(config, part)),
         row("mllama", |config| vision::mllama(config, part)),
+        row("ovis2", |config| vision::ovis2(config, part)),
         row("paligemma", |config| vision::paligemma(config, part)),
         row("paddleocr_vl", |config| vision::paddleocr_vl(config, part)),
+        row("pp_chart2table", |config| vision::got_ocr2(config, part)),
         row("qianfan_ocr", |config| vision::qianfan_ocr(config, part)),
         row("qwen2_5_vl", |config| vision::qwen2_5_vl(config, part)),
         row("qwen2_vl", |config| vision::qwen2_vl(config, part)),
@@ -250,6 +263,10 @@ const FAMILIES: &[&[ModelType]] = &[
         row("video_llama_3", |config| {
             vision::video_llama_3(config, part)
         }),
+        limited(
+            row("video_llava", |config| vision::video_llava(config, part)),
+            FILMLESS,
+        ),
         row("vipllava", |config| vision::vipllava(config, part)),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

@@ -138,8 +138,8 @@ const FEATURES: [&str; 4] = [
     "encoder_hidden_states",
 ];
 
-/// What a record's pictures are called.
-const PICTURES: &str = "pixel_values";
+/// What a record's pictures may be called.
+const PICTURES: [&str; 2] = ["pixel_values", "pixel_values_images"];
 
 /// What may stand beside the tokens.
 const BESIDE: [&str; 6] = [
@@ -413,7 +413,7 @@ impl Golden {
             .names()
             .iter()
             .filter_map(|name| {
-                let mut own = ["input_ids", PICTURES].into_iter().chain(FEATURES);
+                let mut own = ["input_ids"].into_iter().chain(PICTURES).chain(FEATURES);
                 own.find_map(|own| name.strip_suffix(own)?.strip_suffix('.'))
             })
             .map(str::to_owned)
@@ -493,7 +493,8 @@ impl Golden {
 }
 
 fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
-    let name = format!("{id}.{PICTURES}");
+    let mut names = PICTURES.iter().map(|name| format!("{id}.{name}"));
+    let name = names.find(|name| expected.tensor(name).is_ok())?;
     let shape = expected.tensor(&name).ok()?.shape().to_vec();
     let grids = integers(expected, &format!("{id}.image_grid_thw")).unwrap_or_default();
     let sizes = ["image_sizes", "spatial_shapes"].iter();

@@ -202,6 +202,21 @@ impl<'a> PictureRules<'a> {
         let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());
         let rows = rule.sources(&places).len() / rule.parts();
         let count = raw.tokens.iter().filter(|&&own| own == token).count();
+        let embeddings = self.spec.stacks.iter();
+        let mut embeddings = embeddings.filter_map(|stack| stack.input.embedding());
+        let around = embeddings.find(|own| own.scattered.is_some());
+        let around = around.into_iter().flat_map(|own| &own.own_vectors);
+        if let Some((own, _)) = around
+            .filter(|_| rows == 0)
+            .find(|(own, _)| raw.tokens.contains(own))
+        {
+            let problem = format!(
+                "record `{}`: token {own} stands around pictures, and there are none; its input is another one there",
+                raw.id
+            );
+            let hint = "give the record's pictures, or leave the token out";
+            return Err(InputError::record(place, problem).with_hint(hint));
+        }
         if rows == count {
             return Ok(());
         }

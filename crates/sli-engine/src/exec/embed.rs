@@ -53,7 +53,7 @@ impl BoundLayer<'_> {
             self.kernels
                 .scale_in_place(embedding.scale as f32, x.view_mut());
         }
-        if let Some((token, vector)) = embedding.own_vector {
+        for &(token, vector) in &embedding.own_vectors {
             let vector = self.owned(Some(vector))?;
             for (row, _) in (batch.tokens.iter().enumerate()).filter(|(_, id)| **id == token) {
                 x.row_mut(row)
@@ -416,6 +416,7 @@ impl BoundLayer<'_> {
             activation,
             norm,
             norm_first,
+            shares,
         } = transform;
         let mut out = Mat::new(x.rows(), dense.out_features);
         if *gated {
@@ -434,12 +435,16 @@ impl BoundLayer<'_> {
             }
             let activation = crate::mixers::kernel(*activation);
             self.kernels.activation(activation, out.view_mut());
-            return Ok(out);
         } else {
             self.dense(dense, *activation, x, out.view_mut())?;
         }
-        if let Some(norm) = norm {
+        if let Some(norm) = norm
+            && (*gated || !*norm_first)
+        {
             self.norm_in_place(norm, out.view_mut())?;
+        }
+        if *shares {
+            self.kernels.softmax_parts(1, out.view_mut());
         }
         Ok(out)
     }

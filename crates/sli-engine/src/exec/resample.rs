@@ -205,6 +205,10 @@ impl BoundLayer<'_> {
                         Joining::ByTurns => {
                             for (first, &source) in sources.enumerate() {
                                 let targets = joined.iter_mut().skip(first).step_by(parts);
+                                if source == PictureRows::NONE {
+                                    targets.for_each(|target| *target = 0.0);
+                                    continue;
+                                }
                                 let pairs = targets.zip(of(source)?);
                                 pairs.for_each(|(target, value)| *target = *value);
                             }

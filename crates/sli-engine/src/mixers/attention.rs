@@ -14,8 +14,8 @@ use super::keys::{self, Attended};
 use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
 use super::{
-    At, Mix, beside, block_choice, differential, distance_profiles, distance_vectors, dynamic_mask,
-    kernel, key_convolution, merged, mixing, page, relative_buckets, sparse_blocks,
+    At, Mix, axes, beside, block_choice, differential, distance_profiles, distance_vectors,
+    dynamic_mask, kernel, key_convolution, merged, mixing, page, relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -79,6 +79,9 @@ impl Mix for Attention {
                 .rows(Buffer::Up, most(query.in_features, output.in_features))
                 .rows(Buffer::Inner, most(query.out_features, output.out_features));
         }
+        if let Some(axes) = self.axes() {
+            buffers = buffers.or(axes::buffers(&axes, self));
+        }
         if let Some(corners) = self.corners() {
             buffers = buffers.or(page::buffers(&corners, self));
         }
@@ -132,6 +135,9 @@ impl Mix for Attention {
         }
         if let Some([query, key]) = addends.widened {
             (scratch.up, scratch.inner) = (query, key);
+        }
+        if let Some(windowed) = addends.windowed {
+            windowed.undo(scratch);
         }
         if let Some(differential) = &self.differential {
             let value_dim = 2 * self.value_dim;
@@ -355,6 +361,8 @@ struct Addends<'a> {
     page: Option<page::Addends<'a>>,
     /// Queries and keys that are wider by sines of places on the page.
     widened: Option<[Mat; 2]>,
+    /// Windows that see themselves.
+    windowed: Option<axes::Windowed>,
 }
 
 /// The addends by distance of a chunk of whole records.
@@ -414,6 +422,10 @@ fn positions<'a>(
             Position::Boxes(boxes) => {
                 addends.page = Some(page::Addends::new(layer, boxes, attention.heads, rows)?);
             }
+            Position::Axes(own) => {
+                let (widened, windowed) = axes::widen(layer, own, attention, rows, scratch)?;
+                (addends.widened, addends.windowed) = (Some(widened), windowed);
+            }
             Position::Corners(corners) => {
                 addends.widened = Some(page::widen(layer, corners, attention, rows, scratch)?);
             }
@@ -470,19 +482,25 @@ fn attend(
 ) -> Result<(), EngineError> {
     let (heads, kv_heads) = (attention.heads, attention.kv_heads);
     let sinks = layer.optional(attention.sinks)?;
-    let segments = match attention.key_value {
-        KeyValue::Own { .. } if attention.mask == Mask::Windows => {
-            rows.batch.segments_of_windows(rows.chunk)?
-        }
-        KeyValue::Own { .. } if attention.mask == Mask::BlankApart => {
-            rows.batch.segments_of_blank(rows.chunk)?
-        }
-        KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
-        KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
-        KeyValue::OfStack { stack, .. } if attention.mask == Mask::Seen => {
-            rows.batch.segments_of_seen(stack, rows.chunk)?
-        }
-        KeyValue::OfStack { stack, .. } => rows.batch.segments_of_source(stack, rows.chunk),
+    let own_segments;
+    let segments = if let Some(windowed) = &addends.windowed {
+        &windowed.segments
+    } else {
+        own_segments = match attention.key_value {
+            KeyValue::Own { .. } if attention.mask == Mask::Windows => {
+                rows.batch.segments_of_windows(rows.chunk)?
+            }
+            KeyValue::Own { .. } if attention.mask == Mask::BlankApart => {
+                rows.batch.segments_of_blank(rows.chunk)?
+            }
+            KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
+            KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
+            KeyValue::OfStack { stack, .. } if attention.mask == Mask::Seen => {
+                rows.batch.segments_of_seen(stack, rows.chunk)?
+            }
+            KeyValue::OfStack { stack, .. } => rows.batch.segments_of_source(stack, rows.chunk),
+        };
+        &own_segments
     };
     let dynamic = attention
         .dynamic_mask
@@ -597,7 +615,7 @@ fn attend(
             scale,
         )
     };
-    if is_own {
+    if is_own && addends.windowed.is_none() {
         let attended = Attended {
             layer,
             rows,
@@ -606,7 +624,7 @@ fn attend(
             window,
             key,
             value,
-            segments: &segments,
+            segments,
         };
         attended.run(&args, output.view_mut())?;
     } else {

@@ -5,6 +5,7 @@
 mod added_rows;
 mod along;
 mod attention;
+mod axes;
 mod bernoulli_attention;
 mod beside;
 mod block_choice;

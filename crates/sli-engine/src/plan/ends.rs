@@ -57,7 +57,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     return keys;
                 }
             };
-            if let Some((_, vector)) = embedding.own_vector {
+            for &(_, vector) in &embedding.own_vectors {
                 add(vector);
             }
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {

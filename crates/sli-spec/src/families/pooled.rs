@@ -77,6 +77,7 @@ pub fn project(stack: &mut Stack, weight: Source, bias: Option<Source>, out: usi
         activation: Activation::Linear,
         gated: false,
         norm_first: false,
+        shares: false,
         norm: None,
     });
     (stack.hidden_size, stack.stash_size) = (out, out);

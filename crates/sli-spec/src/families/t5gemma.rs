@@ -210,7 +210,7 @@ fn set_picture(half: &mut Blocks<'_>, token: Option<u32>, prefix: String) {
     half.further_input = Some(Rc::new(move |leaves, embedding| {
         let source = crate::Source::tensor(format!("{prefix}embed_tokens.eoi_embedding"));
         let vector = leaves.weight(source, &[width], Shard::Replicate);
-        embedding.own_vector = token.map(|token| (token, vector));
+        embedding.own_vectors = token.map(|token| (token, vector)).into_iter().collect();
     }));
 }
 

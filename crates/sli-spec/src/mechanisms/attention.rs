@@ -10,8 +10,9 @@ use super::{
 };
 use crate::parts::rope::Rope;
 use crate::parts::{
-    Activation, CornerSines, Cut, DistanceProfiles, DistanceVectors, HeadNorm, KeyConvolution,
-    Linear, Mask, Norm, NormSpan, Position, QueryTemperature, RelativeBuckets, Slot,
+    Activation, AxisDistances, CornerSines, Cut, DistanceProfiles, DistanceVectors, HeadNorm,
+    KeyConvolution, Linear, Mask, Norm, NormSpan, Position, QueryTemperature, RelativeBuckets,
+    Slot,
 };
 use crate::source::WeightIndex;
 
@@ -299,9 +300,15 @@ impl Attention {
         self.positions.iter().find_map(Position::corners)
     }
 
+    /// Vectors of rows and columns that its queries are multiplied with.
+    pub fn axes(&self) -> Option<AxisDistances> {
+        self.positions.iter().find_map(Position::axes)
+    }
+
     /// Features of a key as queries meet it.
     fn seen_key(&self) -> usize {
-        self.head_dim + self.corners().map_or(0, |corners| corners.features())
+        let of_axes = self.axes().map_or(0, |axes| axes.features());
+        self.head_dim + of_axes + self.corners().map_or(0, |corners| corners.features())
     }
 }
 
@@ -646,6 +653,15 @@ impl Mechanism for Attention {
                 "something beside heads that are not as it needs them",
             ),
             (addends.count() > 1, "several addends by distance"),
+            (
+                self.axes().is_some()
+                    && (of_layer
+                        || of_stack
+                        || !has_values
+                        || self.heads != self.kv_heads
+                        || !matches!(self.mask, Mask::Full | Mask::Windows)),
+                "rows and columns apart for other heads or keys than these",
+            ),
             (
                 self.positions.iter().any(Position::is_of_page)
                     && (of_layer || self.mask != Mask::Full || self.heads != self.kv_heads),

@@ -153,6 +153,11 @@ impl Uses {
                 }
             }
             Position::Corners(corners) => self.weight(corners.projection),
+            Position::Axes(axes) => {
+                for table in axes.vectors.into_iter().flatten() {
+                    self.weight(table);
+                }
+            }
             Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
         }
     }

@@ -19,8 +19,9 @@ pub struct Embedding {
     pub width: usize,
     /// Factor on the token embedding alone.
     pub scale: f64,
-    /// A token whose input is a vector of its own `[width]`, not scaled (T5Gemma 2: the end of a picture).
-    pub own_vector: Option<(u32, WeightIndex)>,
+    /// Tokens whose input is a vector of their own `[width]`, not scaled (T5Gemma 2: the end of a picture; Ovis 2: what stands
+    /// around pictures). In front of pictures they are for records that have some.
+    pub own_vectors: Vec<(u32, WeightIndex)>,
     /// Rows of an earlier stack in the place of a token's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scattered: Option<Scattered>,
@@ -297,7 +298,7 @@ impl Embedding {
             trigrams: false,
             refused_token: None,
             prompt: None,
-            own_vector: None,
+            own_vectors: Vec::new(),
             scattered: None,
             streams: Vec::new(),
             copies: 0,

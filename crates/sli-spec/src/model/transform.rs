@@ -20,6 +20,9 @@ pub struct HeadTransform {
     /// The norm stands in front of the activation.
     #[serde(skip_serializing_if = "is_default")]
     pub norm_first: bool,
+    /// What comes out in the end are shares: the softmax of all features.
+    #[serde(skip_serializing_if = "is_default")]
+    pub shares: bool,
 }
 
 impl HeadTransform {
@@ -31,6 +34,7 @@ impl HeadTransform {
             gated: false,
             norm: None,
             norm_first: false,
+            shares: false,
         }
     }
 

@@ -27,8 +27,8 @@ pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan, StoredNorm};
 pub use self::position::{
-    Alibi, Apart, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position, QueryTemperature,
-    RelativeBuckets, SparseBlocks,
+    Alibi, Apart, AxisDistances, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position,
+    QueryTemperature, RelativeBuckets, SparseBlocks,
 };
 pub use self::profiles::DistanceProfiles;
 pub use self::residual::{Gain, ResidualGate, Slot};

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::distance::DistanceVectors;
 use super::profiles::DistanceProfiles;
 use super::rope::Rope;
+use crate::model::Place;
 use crate::source::WeightIndex;
 
 /// One way in which positions enter attention.
@@ -26,6 +27,8 @@ pub enum Position {
     Boxes(BoxBuckets),
     /// Products of queries with projected sines of how far corners of boxes are apart (BROS).
     Corners(CornerSines),
+    /// Products of queries with vectors of how many rows and columns of patches a key is apart (SAM).
+    Axes(AxisDistances),
 }
 
 impl Position {
@@ -40,6 +43,7 @@ impl Position {
             Self::SparseBlocks(_) => "none in attention, which is sparse in longer records",
             Self::Boxes(_) => "buckets of distances on a page",
             Self::Corners(_) => "sines of distances on a page",
+            Self::Axes(_) => "products with vectors of rows and columns apart",
         }
     }
 
@@ -54,6 +58,7 @@ impl Position {
             Self::Boxes(_) | Self::Corners(_) => {
                 Some("where tokens are on a page is known of whole records")
             }
+            Self::Axes(_) => Some("pictures are seen whole"),
         }
     }
 
@@ -67,7 +72,8 @@ impl Position {
             | Self::Profiles(_)
             | Self::SparseBlocks(_)
             | Self::Boxes(_)
-            | Self::Corners(_) => self.of_whole_records(),
+            | Self::Corners(_)
+            | Self::Axes(_) => self.of_whole_records(),
         }
     }
 
@@ -125,6 +131,12 @@ impl Position {
             return None;
         };
         Some(*corners)
+    }
+
+    /// The vectors of rows and columns that it is products with.
+    pub fn axes(&self) -> Option<AxisDistances> {
+        let Self::Axes(axes) = self else { return None };
+        Some(*axes)
     }
 }
 
@@ -260,6 +272,53 @@ impl CornerSines {
     /// Sines and cosines of a pair.
     pub fn features(&self) -> usize {
         2 * self.coordinates * self.frequencies
+    }
+}
+
+/// Addends of the logits of query `i` and key `j`: products of `q_i`, without the attention's scale, with the vectors of how many
+/// rows and columns they are apart. Where a grid does not divide a view, what is missing of its last ones is rows of zeros in
+/// front of the projections, which are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AxisDistances {
+    /// `[(2 * side - 1) * head_dim]` of rows and of columns, the key that is farthest behind first; absent: nothing is added.
+    pub vectors: Option<[WeightIndex; 2]>,
+    /// Rows and columns that see each other.
+    pub grid: [usize; 2],
+    /// Rows and columns of a view.
+    pub view: [usize; 2],
+}
+
+impl AxisDistances {
+    /// Features of a key that say its row and column.
+    pub fn features(&self) -> usize {
+        self.vectors.map_or(0, |_| self.grid.iter().sum())
+    }
+
+    /// Columns of so many for every patch, where rows of zeros have them too.
+    pub fn filled(&self, columns: usize) -> usize {
+        let whole = |axis: usize| self.view[axis].next_multiple_of(self.grid[axis]);
+        let patches = self.view.iter().product::<usize>().max(1);
+        (columns * whole(0) * whole(1)).div_ceil(patches)
+    }
+
+    /// The view, and the first row and column of those that see a place.
+    pub fn corner(&self, place: &Place) -> [usize; 3] {
+        let [high, across] = self.grid;
+        let first = |at: u32, side: usize| at as usize / side * side;
+        [
+            place.view as usize,
+            first(place.row, high),
+            first(place.column, across),
+        ]
+    }
+
+    /// Rows and columns of what is missing of those that see a place.
+    pub fn missing(&self, place: &Place) -> impl Iterator<Item = [usize; 2]> + use<> {
+        let [_, top, left] = self.corner(place);
+        let ([high, across], [rows, columns]) = (self.grid, self.view);
+        let all =
+            (top..top + high).flat_map(move |row| (left..left + across).map(move |at| [row, at]));
+        all.filter(move |[row, column]| *row >= rows || *column >= columns)
     }
 }
 

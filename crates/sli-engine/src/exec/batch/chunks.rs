@@ -22,7 +22,7 @@ pub(crate) struct Segments {
 
 impl Segments {
     /// Queries that see all of some keys.
-    fn push(&mut self, q: Range<usize>, k: Range<usize>) {
+    pub fn push(&mut self, q: Range<usize>, k: Range<usize>) {
         self.own.push(Segment {
             q,
             k,

@@ -63,6 +63,7 @@ pub fn markuplm(config: &Config) -> Result<Described, SpecError> {
         let mut layer = |name: &str, shape, activation| HeadTransform {
             gated: false,
             norm_first: false,
+            shares: false,
             dense: leaves.linear(&format!("{PART}.{name}"), shape, true, Shard::Replicate),
             activation,
             norm: None,

@@ -224,6 +224,7 @@ pub fn lilt(config: &Config) -> Result<Described, SpecError> {
             layers: vec![HeadTransform {
                 gated: false,
                 norm_first: false,
+                shares: false,
                 dense,
                 activation: Activation::Linear,
                 norm: None,

@@ -157,6 +157,7 @@ impl Blocks<'_> {
             InFront::Pooler => head.pooler.as_ref().map(|pooler| HeadTransform {
                 gated: false,
                 norm_first: false,
+                shares: false,
                 dense: pooler.dense.clone(),
                 activation: pooler.activation,
                 norm: None,
@@ -169,6 +170,7 @@ impl Blocks<'_> {
             } => Some(HeadTransform {
                 gated: false,
                 norm_first: false,
+                shares: false,
                 dense: leaves.linear(name, [width; 2], bias, Shard::Replicate),
                 activation,
                 norm: norm.map(|(name, style)| leaves.norm(name, width, style)),

@@ -420,6 +420,7 @@ impl Blocks<'_> {
             HeadTransform {
                 gated: false,
                 norm_first: false,
+                shares: false,
                 dense: leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate),
                 activation: transform.activation,
                 norm: (transform.norm).map(|name| leaves.norm(name, width, self.norm)),

@@ -159,7 +159,12 @@ fn decoder(config: &Config, token: u32, kv_heads: Option<usize>) -> Result<Descr
     let mut decoder = Blocks::sized(config, style, layers, sizes, of)?;
     decoder.names = LANGUAGE;
     decoder.activation = config.activation("hidden_act")?;
-    let pairs = Pairs::Chunks([(head_dim / 2) as u16, 0, 0]);
+    let turned = u16::try_from(head_dim / 2).ok().filter(|&pairs| pairs > 0);
+    let (0, Some(turned)) = (head_dim % 2, turned) else {
+        let expected = "heads of an even number of features, up to 131070";
+        return Err(config.invalid("num_attention_heads", expected));
+    };
+    let pairs = Pairs::Chunks([turned, 0, 0]);
     decoder.ropes.fill(Some(Rope {
         axis: PositionAxis::Coordinates(pairs),
         ..Rope::plain(head_dim, theta)

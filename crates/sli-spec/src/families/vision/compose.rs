@@ -185,6 +185,17 @@ impl Tower {
         self.ignored.extend(patterns);
     }
 
+    /// What the tensor of its pictures is called, where they are planes.
+    pub fn set_name(&mut self, own: &'static str) {
+        if let Input::Pictures(Pictures {
+            layout: PictureLayout::Planes { name, .. },
+            ..
+        }) = &mut self.stack.input
+        {
+            *name = own;
+        }
+    }
+
     /// Rows and columns of its pictures are multiples of a number.
     pub fn set_whole(&mut self, side: usize) {
         let Input::Pictures(pictures) = &mut self.stack.input else {
@@ -656,6 +667,27 @@ fn composed(
         spec: composed(decoder.spec)?,
         untied: untied.transpose()?.map(Box::new),
     })
+}
+
+/// Gives tokens of a model vectors of their own, of so many features.
+pub(super) fn with_vectors(
+    mut whole: Described,
+    vectors: &[(u32, Source)],
+    width: usize,
+) -> Described {
+    for spec in std::iter::once(&mut whole.spec).chain(whole.untied.as_deref_mut()) {
+        for stack in &mut spec.stacks {
+            let Input::Tokens(embedding) = &mut stack.input else {
+                continue;
+            };
+            for (token, source) in vectors {
+                let index = WeightIndex(embedding.leaves.len() as u32);
+                embedding.leaves.push(Leaf::new(source.clone(), [width]));
+                embedding.own_vectors.push((*token, index));
+            }
+        }
+    }
+    whole
 }
 
 /// Changes what the attentions of a decoder see; an error where one of them has another mask than those of decoders.

@@ -42,6 +42,7 @@ pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, Spec
             dense,
             gated: false,
             norm_first: false,
+            shares: false,
             activation: Activation::Linear,
             norm: None,
         };

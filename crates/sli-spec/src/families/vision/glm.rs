@@ -137,6 +137,7 @@ fn merged(
                     NormStyle::layer(1e-5),
                 )),
                 norm_first: true,
+                shares: false,
                 ..dense(
                     leaves,
                     (TOWER.base, "merger.proj"),
@@ -158,6 +159,7 @@ fn merged(
                     Shard::Replicate,
                 ),
                 norm_first: false,
+                shares: false,
                 activation,
                 norm: None,
             },
@@ -188,6 +190,7 @@ fn downsample(leaves: &mut Leaves, shape: [usize; 2]) -> HeadTransform {
         dense: leaves.linear_of(weight, bias, shape, Shard::Replicate),
         gated: false,
         norm_first: false,
+        shares: false,
         activation: Activation::Linear,
         norm: None,
     }

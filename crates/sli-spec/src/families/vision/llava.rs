@@ -46,7 +46,41 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
 
 /// LLaVA-NeXT: pictures are cut to tiles.
 pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    tiled(config, None, describe)
+    tiled(config, None, Tied::ByWhole, describe)
+}
+
+/// LLaVA-NeXT-Video, as far as it sees pictures.
+pub fn llava_next_video(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    config.ignore(&[
+        "spatial_pool_mode",
+        "spatial_pool_stride",
+        "video_seq_length",
+        "video_token_index",
+    ]);
+    tiled(config, None, Tied::ByEither, describe)
+}
+
+/// Video-LLaVA, as far as it sees pictures: films have a tower of their own.
+pub fn video_llava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    const TOWER: Places = Places {
+        base: &[
+            "model.image_tower.",
+            "image_tower.",
+            "image_tower.vision_model.",
+            "model.image_tower.vision_model.",
+        ],
+        outside: &[],
+    };
+    config.ignore(&["video_seq_length", "video_token_index"]);
+    let mut parts = Parts::read_at(config, USUAL, describe, Tied::ByWhole, TOWER)?;
+    parts.tower.set_name("pixel_values_images");
+    parts.tower.ignore(&["*video_tower.*"]);
+    let rule = PictureRows::Patches { front: parts.front };
+    let layers = two_layers(config, &parts)?;
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
+        (None, layers(leaves))
+    });
+    parts.finish(config, projector, describe)
 }
 
 /// LLaVA-OneVision: as LLaVA-NeXT where the reference cuts pictures, with fewer rows of many tiles. Where it does not (several of a record, as its processor
@@ -59,20 +93,21 @@ pub fn llava_onevision(config: &Config, describe: DescribePart) -> Result<Descri
     let most = most.and_then(|most| most.parse::<usize>().ok());
     let most = most.filter(|most| (1..=1 << 20).contains(most));
     let most = most.ok_or_else(|| config.invalid(KEY, "\"anyres_max_\" and a number of tiles"))?;
-    tiled(config, Some(most), describe)
+    tiled(config, Some(most), Tied::ByWhole, describe)
 }
 
 /// Pictures that are cut to tiles, of so many at most without change.
 fn tiled(
     config: &Config,
     most: Option<usize>,
+    tied: Tied,
     describe: DescribePart,
 ) -> Result<Described, SpecError> {
     let usual = match most {
         Some(_) => ["siglip_vision_model", "qwen2"],
         None => USUAL,
     };
-    let mut parts = Parts::read(config, usual, describe, Tied::ByWhole)?;
+    let mut parts = Parts::read(config, usual, describe, tied)?;
     if parts.front != parts.tower.front() {
         let problem = "rows of a class stand among those of tiles";
         return Err(config.unsupported("vision_feature_select_strategy", problem));
@@ -148,6 +183,17 @@ impl Parts {
         describe: DescribePart,
         tied: Tied,
     ) -> Result<Self, SpecError> {
+        Self::read_at(config, [usual, decoder], describe, tied, TOWER)
+    }
+
+    /// The same of a tower that is elsewhere.
+    fn read_at(
+        config: &Config,
+        [usual, decoder]: [&str; 2],
+        describe: DescribePart,
+        tied: Tied,
+        places: Places,
+    ) -> Result<Self, SpecError> {
         // How many tokens stand for a picture says its processor.
         config.ignore(&[
             "image_seq_length",
@@ -157,7 +203,7 @@ impl Parts {
         ]);
         let vision = config.part("vision_config", usual, None, &[])?;
         let text = decoder_config(config, ("text_config", decoder), tied)?;
-        let mut tower = Tower::read(&vision, describe, TOWER)?;
+        let mut tower = Tower::read(&vision, describe, places)?;
         let front = selected(config, tower.front())?;
         let width = end_where_seen(config, &mut tower)?;
         Ok(Self {

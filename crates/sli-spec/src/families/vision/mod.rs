@@ -16,12 +16,14 @@ mod llama4;
 mod llava;
 mod mllama;
 mod navit;
+mod ovis;
 mod pairs;
 mod part;
 mod pixtral;
 mod qformer;
 mod qwen;
 mod qwen_vl;
+mod sam;
 mod siglip;
 mod tiles;
 mod towers;
@@ -40,18 +42,22 @@ pub use self::idefics::idefics;
 pub use self::kimi::kimi_k25;
 pub use self::latents::idefics2;
 pub use self::llama4::llama4;
-pub use self::llava::{llava, llava_next, llava_onevision, vipllava};
+pub use self::llava::{
+    llava, llava_next, llava_next_video, llava_onevision, video_llava, vipllava,
+};
 pub use self::mllama::mllama;
 pub use self::navit::{lfm2_vl, paddleocr_vl, video_llama_3};
+pub use self::ovis::ovis2;
 pub use self::pairs::{chinese_clip, clip, metaclip_2, siglip, siglip2};
 pub use self::part::DescribePart;
 pub use self::pixtral::{lighton_ocr, mistral_large4, mistral3};
 pub use self::qformer::blip_2;
 pub use self::qwen::{
-    cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
-    qwen3_vl, qwen3_vl_moe,
+    cohere_compass, cosmos3_omni, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5,
+    qwen3_5_moe, qwen3_vl, qwen3_vl_moe,
 };
 pub use self::qwen_vl::{VISUAL, qwen_vl};
+pub use self::sam::got_ocr2;
 pub use self::tiles::{
     aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl, internvl_chat, janus, qianfan_ocr,
 };
@@ -86,6 +92,7 @@ pub const PARTS: &[ModelType] = &[
     tower("glm4v_moe_vision", glm::glm4v_tower),
     tower("glm4v_vision", glm::glm4v_tower),
     tower("glm_ocr_vision", glm::glm_ocr_tower),
+    tower("got_ocr2_vision", sam::tower),
     tower("idefics2_perceiver", qformer::alone),
     tower("idefics2_vision", siglip::navit),
     tower("idefics3_vision", siglip::idefics3),
@@ -97,7 +104,9 @@ pub const PARTS: &[ModelType] = &[
     tower("kimi_k25_vision", kimi::kimi_tower),
     tower("llama4_vision_model", llama4::tower),
     tower("mllama_vision_model", mllama::tower),
+    tower("ovis2_vision", ovis::tower),
     tower("paddleocr_vl_vision", navit::paddleocr_vl_tower),
+    tower("pp_chart2table_vision", sam::tower),
     tower("qianfan_ocr_vision", towers::qianfan_ocr),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
     tower("qwen2_vl_vision", qwen::qwen2_tower),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::compose::{
     Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered,
+    spelled_otherwise,
 };
 use super::part::DescribePart;
 use super::towers;
@@ -13,7 +14,7 @@ use crate::families::blocks::{Arrangement, Blocks, Names, Patches, Projections};
 use crate::rope::Pairs;
 use crate::{
     Activation, Config, Described, Interpolation, Mask, PackedLimits, PictureLayout, PictureRows,
-    Pictures, PlaceTable, Scattered, Shard, SpecError,
+    Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
 };
 
 /// Where files have the tower.
@@ -206,6 +207,8 @@ struct Whole {
     merger: Merger,
     tower: Places,
     decoder: Places,
+    /// What stands for a tensor of the decoder, where files have other names than its own type's.
+    spelled: Option<fn(&str) -> Source>,
     /// Tokens have three positions.
     has_positions: bool,
 }
@@ -219,6 +222,7 @@ const WHOLE: Whole = Whole {
     merger: OLDER,
     tower: TOWER,
     decoder: DECODER,
+    spelled: None,
     has_positions: true,
 };
 
@@ -295,6 +299,38 @@ pub fn cohere_compass(config: &Config, describe: DescribePart) -> Result<Describ
     merged(config, &whole, describe)
 }
 
+/// Cosmos 3, as far as it reads: Qwen3-VL without prefixes, projections by the names that Diffusers has.
+pub fn cosmos3_omni(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        tower: Places {
+            base: &["", "model.visual."],
+            outside: &[],
+        },
+        decoder: Places {
+            base: &["", "model.language_model."],
+            outside: &[""],
+        },
+        spelled: Some(|name| {
+            const OWN: [(&str, &str); 6] = [
+                (".q_proj.", ".to_q."),
+                (".k_proj.", ".to_k."),
+                (".v_proj.", ".to_v."),
+                (".o_proj.", ".to_out."),
+                (".q_norm.", ".norm_q."),
+                (".k_norm.", ".norm_k."),
+            ];
+            let own = OWN
+                .iter()
+                .fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
+            let mut both = vec![own, name.to_owned()];
+            both.dedup();
+            Source::one_of(both.into_iter().map(Source::tensor).collect())
+        }),
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
 /// EXAONE 4.5: the tower of Qwen2.5-VL in front of a decoder whose tokens have one position.
 pub fn exaone4_5(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let whole = Whole {
@@ -327,6 +363,7 @@ pub fn hyperclovax_vision(config: &Config, describe: DescribePart) -> Result<Des
             base: &["model.language_model.", "model.language_model.model."],
             outside: &["", "model.language_model."],
         },
+        spelled: None,
         has_positions: false,
     };
     merged(config, &whole, describe)
@@ -426,7 +463,11 @@ fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Desc
         has_positions: whole.has_positions,
         ..scattered(config, "image_token_id")?
     };
-    let decoder = (describe(&text)?, whole.decoder, token);
+    let mut decoder = describe(&text)?;
+    if let Some(spelled) = whole.spelled {
+        decoder = spelled_otherwise(decoder, &spelled);
+    }
+    let decoder = (decoder, whole.decoder, token);
     behind(config, (&tower, &parts, &added), decoder)
 }
 

@@ -42,6 +42,9 @@ static LAYERS: Names = Names {
 /// Rows and columns of the tower's table of places.
 const PLACES: [usize; 2] = [16; 2];
 
+/// Features inside a network.
+const MOST_FEATURES: f64 = 268_435_456.0;
+
 /// Features of a head of the rows that attend.
 const HEAD: usize = 128;
 
@@ -143,7 +146,12 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
         patch,
         picture: [side; 2],
     };
-    let inner = (width as f64 * config.positive("mlp_ratio")?) as usize;
+    let inner = width as f64 * config.positive("mlp_ratio")?;
+    if !(1.0..=MOST_FEATURES).contains(&inner) {
+        let expected = format!("a network of 1 to {MOST_FEATURES} features");
+        return Err(config.invalid("mlp_ratio", expected));
+    }
+    let inner = inner as usize;
     let heads = config.heads("heads")?;
     let head_dim = divided(config, "heads", width, heads)?;
     let of = [heads, heads, head_dim];

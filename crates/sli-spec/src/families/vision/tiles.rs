@@ -371,7 +371,7 @@ pub(super) fn one_layer(config: &Config, tower: &mut Tower) -> Result<(), SpecEr
 }
 
 /// Blocks of a square of patches, in whole numbers.
-fn blocks(
+pub(super) fn blocks(
     config: &Config,
     key: &str,
     tower: &Tower,

@@ -36,6 +36,14 @@ pub enum PictureRows {
         /// Rows and columns of a block.
         side: usize,
     },
+    /// Of every view three rows and columns of patches around each, or around every second one of every second row; beyond the
+    /// edges there is nothing. The rows are those of every view line by line, after so many halvings.
+    Around {
+        /// How often rows and columns were halved.
+        halved: u32,
+        /// Around every second one.
+        halves: bool,
+    },
     /// All rows but those of zeros: first those that are not blank, then those that are.
     Shown,
     /// So many for every view, each of its own number: rows of a table, or the first rows of the view. They see each other
@@ -57,6 +65,7 @@ impl PictureRows {
             | Self::Views { .. } => 1,
             Self::Blocks { side } | Self::Framed { side } => side * side,
             Self::Shrunk { .. } => 8,
+            Self::Around { .. } => 9,
         }
     }
 
@@ -106,6 +115,7 @@ impl PictureRows {
                 };
                 views.flat_map(framed).collect()
             }
+            Self::Around { halved, halves } => around(places, halved, halves),
             Self::Tiles => tiled(places, true),
             Self::Covered => tiled(places, false),
             Self::Shrunk { most } => shrunk(places, most),
@@ -173,6 +183,40 @@ impl PictureRows {
         let number = (Self::NONE - source) as usize;
         (number < vectors).then_some(number)
     }
+}
+
+/// The rows of [`PictureRows::Around`].
+fn around(places: &[Place], halved: u32, halves: bool) -> Vec<u32> {
+    let halve = |grid: [u32; 2]| grid.map(|count| count.div_ceil(2));
+    let mut sources = Vec::new();
+    let mut first = 0;
+    for view in places.chunk_by(|one, other| one.view == other.view) {
+        let [rows, columns] = (0..halved).fold(view[0].grid, |grid, _| halve(grid));
+        let (made, step) = if halves {
+            (halve([rows, columns]), 2)
+        } else {
+            ([rows, columns], 1)
+        };
+        // Counted from 1, so that what lies before the first is no negative number.
+        let beside = |at: u32| at * step..at * step + 3;
+        for row in 0..made[0] {
+            for column in 0..made[1] {
+                for down in beside(row) {
+                    for across in beside(column) {
+                        let is_inside =
+                            (1..=rows).contains(&down) && (1..=columns).contains(&across);
+                        sources.push(if is_inside {
+                            first + (down - 1) * columns + across - 1
+                        } else {
+                            PictureRows::NONE
+                        });
+                    }
+                }
+            }
+        }
+        first += rows * columns;
+    }
+    sources
 }
 
 /// Positions of tokens, of which those between the first and the last of `token` that stand side by side have one.
