@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     Activation, Branch, Config, Convolution, DenseConvolution, FeedForward, Gain, Layer, Leaf,
-    Linear, Mask, Mixer, ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, Step,
-    StoredNorm, WeightIndex, Write,
+    Limits, Linear, Mask, Mixer, ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split,
+    Step, StoredNorm, WeightIndex, Write,
 };
 
 /// What the full name of a tensor stands for, where that is not a tensor.
@@ -144,6 +144,17 @@ impl Leaves {
         index
     }
 
+    /// The limits of the dense layer `NAME`, buffers of the reference.
+    pub fn limits(&mut self, name: &str) -> Limits {
+        let mut both = |end: &str| {
+            ["min", "max"].map(|limit| self.scalar(&format!("{name}.{end}_{limit}"), true))
+        };
+        Limits {
+            input: both("input"),
+            output: both("output"),
+        }
+    }
+
     /// Says that a weight is not counted as a parameter: the reference holds it in a buffer.
     pub fn set_buffer(&mut self, index: WeightIndex) {
         self.collected[index.0 as usize].constant = true;
@@ -189,6 +200,7 @@ impl Leaves {
             out_features,
             in_features,
             adapter: None,
+            limits: None,
         }
     }
 

@@ -38,7 +38,7 @@ pub use parts::{
     Activation, Adapter, Alibi, Apart, AxisDistances, BoxBuckets, BoxTerm, Convolution,
     CornerSines, Cut, DenseConvolution, DistanceKeys, DistanceProfiles, DistanceRule,
     DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm, HeadTemperature, HyperConnection,
-    KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryBiases,
+    KeyConvolution, LengthLimit, Limits, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryBiases,
     QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights, Segments, Slot,
     SparseBlocks, StoredNorm, StreamReading, StreamWeights,
 };

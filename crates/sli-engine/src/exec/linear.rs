@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef, PackedWeights, Store};
-use sli_spec::{Adapter, Linear, WeightIndex};
+use sli_spec::{Adapter, Limits, Linear, WeightIndex};
 
 use super::{BoundLayer, Residency, rounded};
 use crate::entered::Which;
@@ -26,8 +26,31 @@ impl BoundLayer<'_> {
         stream(self.model, compute, self.store.passage(), groups, consume)
     }
 
-    /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`. Where the weight's code says so, x is rounded first.
+    /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`. Where the weight's code says so, x is rounded first. Both
+    /// are cut to the limits that there may be.
     pub fn linear(
+        &self,
+        x: MatRef<'_>,
+        linear: &Linear,
+        mut out: MatMut<'_>,
+    ) -> Result<(), EngineError> {
+        let Some(Limits { input, output }) = &linear.limits else {
+            return self.unlimited(x, linear, out);
+        };
+        let mut within = Mat::new(x.rows(), x.cols());
+        self.kernels.copy(x, within.view_mut());
+        self.cut(input, within.view_mut())?;
+        self.unlimited(within.view(), linear, out.reborrow())?;
+        self.cut(output, out)
+    }
+
+    fn cut(&self, limits: &[WeightIndex; 2], mat: MatMut<'_>) -> Result<(), EngineError> {
+        let (low, high) = (self.scalar(limits[0])?, self.scalar(limits[1])?);
+        self.kernels.clamp_in_place(low, high, mat);
+        Ok(())
+    }
+
+    fn unlimited(
         &self,
         x: MatRef<'_>,
         linear: &Linear,

@@ -370,6 +370,7 @@ mod tests {
             out_features: 4,
             in_features: 1,
             adapter: None,
+            limits: None,
         };
         let router = Router {
             always: 1,

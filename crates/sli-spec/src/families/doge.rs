@@ -56,6 +56,7 @@ fn with_experts(blocks: &Blocks<'_>, leaves: &mut Leaves, [experts, top_k]: [usi
             out_features,
             in_features,
             adapter: None,
+            limits: None,
         }
     };
     // Named after what the rows do in memory layers: the first table is multiplied with the input.

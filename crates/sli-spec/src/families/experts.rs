@@ -510,6 +510,7 @@ impl Experts {
             out_features: rows,
             in_features: columns,
             adapter: None,
+            limits: None,
         };
         let gate = gate.map(|gate| linear(gate, gate_bias, [inner, hidden_size]));
         let up = linear(up, up_bias, [inner, hidden_size]);

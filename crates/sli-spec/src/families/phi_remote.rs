@@ -132,6 +132,7 @@ fn experts(
             out_features: rows,
             in_features: columns,
             adapter: None,
+            limits: None,
         }
     };
     let up = linear("fc1", [inner, hidden]);

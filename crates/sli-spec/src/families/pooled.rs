@@ -73,6 +73,7 @@ pub fn project(stack: &mut Stack, weight: Source, bias: Option<Source>, out: usi
             out_features: out,
             in_features: width,
             adapter: None,
+            limits: None,
         },
         activation: Activation::Linear,
         gated: false,

@@ -3,8 +3,8 @@
 
 use crate::parts::{
     Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
-    KeyConvolution, Linear, Norm, Position, QueryBiases, RelativeBuckets, RowWeights, Segments,
-    StoredNorm, StreamWeights,
+    KeyConvolution, Limits, Linear, Norm, Position, QueryBiases, RelativeBuckets, RowWeights,
+    Segments, StoredNorm, StreamWeights,
 };
 use crate::source::WeightIndex;
 
@@ -12,7 +12,7 @@ use crate::source::WeightIndex;
 #[derive(Debug, Default)]
 pub struct Uses {
     weights: Vec<WeightIndex>,
-    /// Features inside the widest adapter.
+    /// Features inside the widest adapter, or of the widest input that is cut.
     rank: usize,
 }
 
@@ -22,7 +22,7 @@ impl Uses {
         self.weights
     }
 
-    /// Features inside the widest adapter that was used.
+    /// Features inside the widest adapter that was used, or of the widest input that is cut.
     pub(crate) fn rank(&self) -> usize {
         self.rank
     }
@@ -47,8 +47,9 @@ impl Uses {
             weight,
             bias,
             out_features: _,
-            in_features: _,
+            in_features,
             adapter,
+            limits,
         } = linear;
         self.weight(*weight);
         self.optional(*bias);
@@ -56,6 +57,12 @@ impl Uses {
             self.weight(*down);
             self.weight(*up);
             self.rank = self.rank.max(*rank);
+        }
+        if let Some(Limits { input, output }) = limits {
+            for &limit in input.iter().chain(output) {
+                self.weight(limit);
+            }
+            self.rank = self.rank.max(*in_features);
         }
     }
 

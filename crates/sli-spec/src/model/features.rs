@@ -154,6 +154,7 @@ mod tests {
                 bias: None,
                 in_features: kernel,
                 adapter: None,
+                limits: None,
                 out_features: 1,
             },
             kernel,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::source::WeightIndex;
 
-/// `y = W x + b`, with an adapter `y = (W + up down) x + b`.
+/// `y = W x + b`, with an adapter `y = (W + up down) x + b`, with limits `y = cut(W cut(x) + b)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Linear {
     /// `[out, in]`.
@@ -17,6 +17,18 @@ pub struct Linear {
     pub in_features: usize,
     /// What is added to the weight, where other maps share it.
     pub adapter: Option<Adapter>,
+    /// Between which what enters and what leaves is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// Least and largest numbers `[1]` (Gemma 4's towers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Of what enters.
+    pub input: [WeightIndex; 2],
+    /// Of what leaves.
+    pub output: [WeightIndex; 2],
 }
 
 /// A product of two small matrices that is added to a shared weight (Zamba 2).

@@ -23,7 +23,7 @@ pub use self::distance::{
 };
 pub use self::key_convolution::{KeyConvolution, RowWeights};
 pub use self::length::LengthLimit;
-pub use self::linear::{Adapter, Linear};
+pub use self::linear::{Adapter, Limits, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan, StoredNorm};
 pub use self::position::{

@@ -234,7 +234,15 @@ impl Blocks<'_> {
         shard: Shard,
     ) -> Linear {
         let weight = self.weight(leaves, name);
-        leaves.linear_of(weight, bias, shape, shard)
+        let linear = leaves.linear_of(weight, bias, shape, shard);
+        self.within(leaves, name, linear)
+    }
+
+    /// A projection within its limits, where they have such.
+    fn within(&self, leaves: &mut Leaves, name: &str, linear: Linear) -> Linear {
+        let module = name.strip_suffix(".linear").filter(|_| self.limited);
+        let limits = module.map(|module| leaves.limits(module));
+        Linear { limits, ..linear }
     }
 
     fn weight(&self, leaves: &Leaves, name: &str) -> Source {
@@ -261,7 +269,9 @@ impl Blocks<'_> {
             let bias = self.query_key_value_bias && !(self.keys_without_bias && part == 1);
             let bias = bias.then(|| stored(leaves.tensor(&format!("{name}.bias"))));
             let weight = stored(self.weight(leaves, name));
-            leaves.linear_of(weight, bias, [rows[part], self.hidden_size], Shard::Column)
+            let shape = [rows[part], self.hidden_size];
+            let linear = leaves.linear_of(weight, bias, shape, Shard::Column);
+            self.within(leaves, name, linear)
         };
         let query = projection(0);
         let key_value = match self.keys_of_layer {

@@ -146,6 +146,8 @@ pub struct Blocks<'c> {
     pub xielu: bool,
     /// Replaces its gated activation.
     pub clamped: Option<ClampedGate>,
+    /// Projections are parts of modules `NAME.linear`, which cut what enters and leaves them.
+    pub limited: bool,
 
     /// Attention of another kind, by layer; `None`: the usual.
     pub attention_of: MixerOf<'c>,
@@ -367,6 +369,7 @@ impl<'c> Blocks<'c> {
             activation: Activation::Silu,
             xielu: false,
             clamped: None,
+            limited: false,
             attention_of: MixerOf::default(),
             feed_forward_of: MixerOf::default(),
             places: None,

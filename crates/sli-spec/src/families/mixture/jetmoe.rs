@@ -85,6 +85,7 @@ fn attention_experts(
             out_features: rows,
             in_features: columns,
             adapter: None,
+            limits: None,
         }
     };
     let query = stacked(

@@ -59,10 +59,6 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
         "pooling_kernel_size",
         "standardize",
     ]);
-    config.off(
-        "use_clipped_linears",
-        "dense layers whose inputs and outputs are cut are not known here",
-    )?;
     let (hidden, inner) = (
         config.size("hidden_size")?,
         config.size("intermediate_size")?,
@@ -77,6 +73,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
     let mut tower = Blocks::sized(config, style, layers, [hidden, inner], sizes)?;
     towers::of_pictures(&mut tower, "vision");
     tower.names = NAMES;
+    tower.limited = config.flag("use_clipped_linears")?;
     tower.arrangement = Arrangement::sandwich(
         ["input_layernorm", "post_attention_layernorm"],
         ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
