@@ -27,7 +27,10 @@ OF_OTHERS = {
     "DeepseekVLHybridImageProcessor": ["background_color", "high_res_background_color"],
     "DeepseekVLImageProcessor": ["background_color"],
     "JanusImageProcessor": ["background_color"],
+    "Lfm2VlImageProcessor": ["max_num_patches"],
 }
+# Keys of files that only the class of the texts reads.
+OF_TEXTS = {"Cohere2VisionImageProcessor": ["patch_size"]}
 
 
 def plain(value):
@@ -67,6 +70,7 @@ def described(name):
     own = [key for key in keys if key not in COMMON]
     # What a saved file holds because the class has computed it from its keys.
     computed = [key for key in OF_OTHERS.get(name, []) if key in cls().to_dict()]
+    computed += OF_TEXTS.get(name, [])
     reads = sorted(read_by(cls) - set(keys) - LEFT_OUT - set(computed))
     row = {"defaults": defaults, "keys": own, "computed": computed, "reads": reads}
     return {key: value for key, value in row.items() if value or key == "defaults"}

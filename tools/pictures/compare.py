@@ -47,6 +47,9 @@ def reference(name, settings, pictures):
         made = processor([images] if name in NESTED else images, return_tensors="pt")
     except Exception as error:
         return str(error) or repr(error)
+    if isinstance(made, torch.Tensor):
+        # IDEFICS' class gives nothing else.
+        made = {"pixel_values": made}
     tensors = {}
     for key, value in made.items():
         if key in BESIDE:

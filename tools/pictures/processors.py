@@ -22,6 +22,8 @@ from goldens import drawn
 OUT = Path(__file__).parents[2] / "crates/sli-pictures/tests/texts.json"
 TINY_PINPOINTS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
 GRID = {"size": {"shortest_edge": 3136, "longest_edge": 50000}}
+LFM2 = {"encoder_patch_size": 4, "downsample_factor": 2, "tile_size": 16, "max_tiles": 6, "min_image_tokens": 2, "max_image_tokens": 8}
+GEMMA4 = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
 # Class, its own keys, the class and the keys of its pictures, names of tokens.
 CASES = [
     ("LlavaProcessor", {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}, "CLIPImageProcessor", {"size": 56, "crop_size": 56}, {"image_token": "<image>"}),
@@ -50,6 +52,18 @@ CASES = [
     ("JanusProcessor", {"num_image_tokens": 4}, "JanusImageProcessor", {"size": {"height": 28, "width": 28}}, {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}),
     ("Llama4Processor", {"patch_size": 14, "pixel_shuffle_ratio": 0.5}, "Llama4ImageProcessor", {"size": {"height": 56, "width": 56}, "max_patches": 4}, {}),
     ("DeepseekVLProcessor", {"num_image_tokens": 4}, "DeepseekVLImageProcessor", {"size": {"height": 28, "width": 28}}, {"image_token": "<image_placeholder>"}),
+    ("Exaone4_5_Processor", {}, "Qwen2VLImageProcessor", GRID, {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}),
+    ("HyperCLOVAXVisionV2Processor", {}, "Qwen2VLImageProcessor", GRID, {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}),
+    ("VideoLlama3Processor", {}, "VideoLlama3ImageProcessor", GRID, {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}),
+    ("PaddleOCRVLProcessor", {}, "PaddleOCRVLImageProcessor", GRID, {"image_token": "<|image_pad|>"}),
+    ("QianfanOCRProcessor", {"image_seq_length": 3}, "GotOcr2ImageProcessor", {"size": {"height": 28, "width": 28}, "max_patches": 4}, {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}),
+    ("LightOnOcrProcessor", {"patch_size": 14, "spatial_merge_size": 2}, "PixtralImageProcessor", {"size": {"longest_edge": 112}, "patch_size": 14}, {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}),
+    ("Lfm2VlProcessor", {}, "Lfm2VlImageProcessor", LFM2, {}),
+    ("Lfm2VlProcessor", {}, "Lfm2VlImageProcessor", LFM2 | {"use_thumbnail": False}, {}),
+    ("AriaProcessor", {}, "AriaImageProcessor", {}, {"image_token": "<image>"}),
+    ("AriaProcessor", {"size_conversion": {"980": 5}}, "AriaImageProcessor", {"max_image_size": 490, "split_image": True}, {"image_token": "<image>"}),
+    ("Gemma4Processor", {}, "Gemma4ImageProcessor", {"max_soft_tokens": 70}, GEMMA4),
+    ("Gemma4UnifiedProcessor", {}, "Gemma4UnifiedImageProcessor", {"max_soft_tokens": 70}, GEMMA4),
     ("Ovis2Processor", {"image_seq_length": 3}, "Ovis2ImageProcessor", {"size": {"height": 28, "width": 28}, "crop_to_patches": True, "max_patches": 4}, {}),
 ]
 RECORDS = [[(97, 131)], [(30, 160)], [(150, 40), (60, 62)]]
@@ -58,7 +72,7 @@ TEXTS = [
     lambda token, n: token * n + "What <s>?",
 ]
 # The placeholder where the class has no name for it.
-TOKENS = {"MllamaProcessor": "<|image|>", "PixtralProcessor": "[IMG]", "Llama4Processor": "<|image|>"}
+TOKENS = {"MllamaProcessor": "<|image|>", "PixtralProcessor": "[IMG]", "Llama4Processor": "<|image|>", "QianfanOCRProcessor": "<image>"}
 
 
 def tokenizer(named):
@@ -67,7 +81,7 @@ def tokenizer(named):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", sep_token="<sep>", pad_token="<pad>", extra_special_tokens=named)
-    extra = ["<image>", "<fake_token_around_image>", "<|image|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "<|patch|>", "<|IMG_PATCH|>", "<global-img>", "<IMG_ATOM>"]
+    extra = ["<image>", "<fake_token_around_image>", "<|image|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "<|patch|>", "<|IMG_PATCH|>", "<global-img>", "<IMG_ATOM>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"]
     made.add_tokens(extra, special_tokens=True)
     return made
 
@@ -83,8 +97,9 @@ def processor(name, keys, images, settings, named):
     # Only what is of pictures and texts is looked at.
     cls.check_argument_for_proper_class = lambda self, *args: None
     arguments = {"image_processor": prepare, "tokenizer": words} | keys
-    if "video_processor" in cls.__init__.__code__.co_varnames:
-        arguments["video_processor"] = Anything()
+    for absent in ("video_processor", "feature_extractor"):
+        if absent in cls.__init__.__code__.co_varnames:
+            arguments[absent] = Anything()
     return cls(**arguments), words
 
 

@@ -4,7 +4,7 @@
 //! the defaults of its class (`settings.rs`, `classes.json`). Its way (`ways/`) says as data what becomes of a picture of some
 //! size (`cut.rs`: steps and tiles), and arranges the results to the tensors that the model reads. A
 //! [`Processor`] is that and the [`Placeholders`] of a model's texts. Nothing is read or
-//! allocated that the caller's limit has no room for (`budget.rs`).
+//! allocated that the caller's limit has no room for (`budget.rs`). What was drawn last may be kept (`kept.rs`).
 
 mod budget;
 mod cut;
@@ -12,6 +12,7 @@ mod decode;
 mod error;
 mod floats;
 mod jpeg;
+mod kept;
 mod layout;
 mod normalise;
 mod picture;
@@ -25,6 +26,7 @@ mod ways;
 
 pub use decode::{Header, decode, header};
 pub use error::{DescriptionError, PictureError};
+pub use kept::Kept;
 pub use picture::{Margins, Picture, Rect};
 pub use placeholders::{Files, Kinds, PlaceholderError, Placeholders, Processor};
 pub use processor::{Facts, ImageProcessor, Prepared, Refused};

@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use crate::budget::Budget;
 use crate::decode::{decode, header};
 use crate::error::{DescriptionError, PictureError};
+use crate::kept::Kept;
+use crate::picture::Picture;
 use crate::settings::{Settings, class_of_model};
 use crate::size::Area;
 use crate::tensor::Tensor;
@@ -33,6 +35,8 @@ pub struct Facts {
     pub from: Area,
     /// The size of its views, where they have one; that of the first else.
     pub size: Area,
+    /// The size of its last view.
+    pub last: Area,
     /// Rows and columns of its tiles, or of its patches where it has no tiles; 0 and 0 where it is not divided.
     pub grid: (u32, u32),
     /// Its views: tiles and the whole.
@@ -116,12 +120,44 @@ impl ImageProcessor {
 
     /// The tensors of a record with these pictures, for which `allowed` bytes may be held.
     pub fn prepare(&self, files: &[&[u8]], allowed: u64) -> Result<Prepared, Refused> {
+        self.prepare_again(files, allowed, &mut Kept::default())
+    }
+
+    /// The same with pictures that were drawn before; what is held of them is no part of `allowed`, and goes where there is not
+    /// room for both.
+    pub fn prepare_again(
+        &self,
+        files: &[&[u8]],
+        allowed: u64,
+        kept: &mut Kept,
+    ) -> Result<Prepared, Refused> {
+        let beside = allowed.saturating_sub(kept.bytes());
+        match self.prepare_beside(files, beside, kept) {
+            Err((_, PictureError::Memory { .. })) if kept.bytes() > 0 => {
+                kept.clear();
+                self.prepare_beside(files, allowed, kept)
+            }
+            prepared => prepared,
+        }
+    }
+
+    fn prepare_beside(
+        &self,
+        files: &[&[u8]],
+        allowed: u64,
+        kept: &mut Kept,
+    ) -> Result<Prepared, Refused> {
         let mut budget = Budget::new(allowed);
         let mut drawn = Vec::new();
         for (at, file) in files.iter().enumerate() {
-            let picture = self.draw(file, files.len(), &mut budget);
-            drawn.push(picture.map_err(|error| (at, error))?);
+            let key = Kept::key(file, files.len());
+            let picture = match kept.find(&key) {
+                Some(found) => copied(found, &mut budget),
+                None => self.draw(file, files.len(), &mut budget),
+            };
+            drawn.push((key, picture.map_err(|error| (at, error))?));
         }
+        let (keys, drawn): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
         let tensors = match drawn[..] {
             [] => Vec::new(),
             _ => {
@@ -131,6 +167,11 @@ impl ImageProcessor {
             }
         };
         let pictures = drawn.iter().map(facts).collect();
+        for (key, picture) in keys.into_iter().zip(&drawn) {
+            if kept.find(&key).is_none() {
+                kept.keep(key, picture);
+            }
+        }
         Ok(Prepared { tensors, pictures })
     }
 
@@ -157,11 +198,20 @@ impl ImageProcessor {
     }
 }
 
+/// A picture that was drawn before.
+fn copied(found: &Drawn, budget: &mut Budget) -> Result<Drawn, PictureError> {
+    for view in &found.views {
+        budget.hold_pixels(view.height(), view.width())?;
+    }
+    Ok(found.clone())
+}
+
 fn facts(picture: &Drawn) -> Facts {
-    let first = picture.views.first().map(crate::layout::area_of);
+    let size = |view: Option<&Picture>| view.map_or(picture.from, crate::layout::area_of);
     Facts {
         from: picture.from,
-        size: first.unwrap_or(picture.from),
+        size: size(picture.views.first()),
+        last: size(picture.views.last()),
         grid: picture.grid,
         views: picture.views.len(),
     }

@@ -38,9 +38,9 @@ pub use parts::{
     Activation, Adapter, Alibi, Apart, AxisDistances, BoxBuckets, BoxTerm, Convolution,
     CornerSines, Cut, DenseConvolution, DistanceKeys, DistanceProfiles, DistanceRule,
     DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm, HeadTemperature, HyperConnection,
-    KeyConvolution, LengthLimit, Limits, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryBiases,
-    QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights, Segments, Slot,
-    SparseBlocks, StoredNorm, StreamReading, StreamWeights,
+    KeyConvolution, LengthLimit, Limits, Linear, Mask, Norm, NormKind, NormSpan, Position,
+    QueryBiases, QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights, Segments,
+    Slot, SparseBlocks, StoredNorm, StreamReading, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

@@ -105,6 +105,8 @@ pub struct GoldenPictures {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles; none where the model reads no such.
     pub sizes: Vec<[u32; 2]>,
+    /// How many pictures stand together, where the model reads it.
+    pub counts: Vec<u32>,
     /// Numbers of the shapes of each; none where the model reads no such.
     pub shapes: Vec<u32>,
     /// Of the patches of every view, or of the tiles of every picture, 1 for those that are none of padding; none where the
@@ -509,6 +511,7 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
     Some(GoldenPictures {
         shape,
         sizes: sizes.as_chunks().0.to_vec(),
+        counts: whole(&["batch_num_images"]).unwrap_or_default(),
         shown,
         merges,
         places: signed(expected, &format!("{id}.image_position_ids"))

@@ -95,6 +95,10 @@ impl<'a> PictureRules<'a> {
         {
             prepared.sizes = numbers(tensors, (given, name, most), raw, "height, width")?;
         }
+        if let Some(name) = layout.counts() {
+            let counts = tensors.whole_numbers(given, (name, most), raw)?;
+            prepared.counts = counts.unwrap_or_default();
+        }
         if let Some(mask) = layout.shown() {
             let shown = tensors.whole_numbers(given, (mask, most), raw)?;
             prepared.shown = there(shown, (given, mask), raw)?;
@@ -152,11 +156,11 @@ impl<'a> PictureRules<'a> {
     }
 
     /// What stands beside the tokens of a record with pictures, where the model has such: their positions, or what they see of
-    /// the pictures.
+    /// the pictures: by `sight`, where the processor says from which token on up to which.
     pub fn beside_tokens(
         self,
         raw: &Record,
-        pictures: &PictureRecord,
+        (pictures, sight): (&PictureRecord, Option<(u32, Option<u32>)>),
         place: &crate::input::Place,
     ) -> Result<Option<Vec<u32>>, InputError> {
         let Some(numbers) = pictures.record.inputs.as_deref() else {
@@ -165,8 +169,9 @@ impl<'a> PictureRules<'a> {
         let places = Place::all(numbers);
         if let Some((name, placeholder)) = self.spec.seen_pictures() {
             let tokens = raw.tokens.len();
-            let behind = placeholder.filter(|_| pictures.is_made);
-            let made = behind.map(|token| ModelSpec::seen_behind(&raw.tokens, token, &places));
+            let behind = sight.or_else(|| Some((placeholder?, None)));
+            let behind = behind.filter(|_| pictures.is_made);
+            let made = behind.map(|sight| ModelSpec::seen_behind(&raw.tokens, sight, &places));
             let seen = made.transpose().and_then(|made| {
                 let mask = made.as_deref().or(pictures.seen.as_deref());
                 self.spec.seen_beside(tokens, mask, &places)

@@ -13,6 +13,7 @@ use sli_engine::TextRules;
 use sli_engine::records::{REPEATED, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_engine::{Annotation, Completion};
+use sli_pictures::DescriptionError;
 
 use crate::completion::labelled;
 use crate::error::Error;
@@ -97,7 +98,7 @@ impl Preparer<'_> {
         let mut tokenizer = None;
         let mut template_end = Vec::new();
         let mut tensors = TensorReader::default();
-        let mut reader: Option<PictureReader> = None;
+        let mut reader = None;
         let (mut records, stretch) = self.records(spool)?;
         let mut batch = Vec::new();
         let mut notes = Notes::default();
@@ -229,6 +230,10 @@ impl Preparer<'_> {
                 if let Some(patches) = &mut patches {
                     tokenised.encoded.ids = std::mem::take(&mut patches.record.tokens);
                 }
+                let sight = raw
+                    .seen
+                    .as_ref()
+                    .and_then(|seen| seen.sight(tokenizer.as_ref()?));
                 let row = raw.row;
                 let prepared = self.rules.prepare(raw, tokenised, tokenizer.as_ref());
                 let Some((mut record, mut annotation)) = self.is_refused(row, prepared)? else {
@@ -245,7 +250,7 @@ impl Preparer<'_> {
                 }
                 if let Some((rules, pictures)) = self.rules.pictures.zip(pictures.as_ref()) {
                     rules.check(&record, &pictures.record, &place)?;
-                    let beside = rules.beside_tokens(&record, pictures, &place)?;
+                    let beside = rules.beside_tokens(&record, (pictures, sight), &place)?;
                     record.inputs = beside.or(record.inputs);
                 }
                 let decoder = match self.rules.decoder.zip(said) {
@@ -383,13 +388,30 @@ impl Preparer<'_> {
         self.rules.features.is_some() || self.rules.pictures.is_some()
     }
 
-    /// Prepares the pictures of the last record of a batch, if it has any: they become its tensors.
+    /// Prepares the pictures of the last record of a batch, if it has any: they become its tensors. The other records learn
+    /// what the model's processor writes around texts.
     fn see(
         &self,
         batch: &mut Vec<RawRecord>,
-        reader: &mut Option<PictureReader>,
+        reader: &mut Option<Result<PictureReader, DescriptionError>>,
     ) -> Result<(), Error> {
-        let last = batch.last().filter(|_| self.sees());
+        if !self.sees() || batch.is_empty() {
+            return Ok(());
+        }
+        let reader = match reader {
+            Some(reader) => reader,
+            none => {
+                let opened = PictureReader::open(&self.tokenizer_folder, self.allowance.clone());
+                none.insert(opened.map_err(sli_engine::EngineError::from)?)
+            }
+        };
+        // A description that is not understood is a matter of pictures only.
+        if let Ok(reader) = reader {
+            for record in &mut *batch {
+                reader.around(record);
+            }
+        }
+        let last = batch.last();
         let Some(record) = last.filter(|record| may_have_pictures(record)) else {
             return Ok(());
         };
@@ -405,22 +427,11 @@ impl Preparer<'_> {
                 Err(refused(problem, "remove one of them"))
             }
             Ok(images) => {
-                let reader = match reader {
-                    Some(reader) => reader,
-                    none => {
-                        let folder = &self.tokenizer_folder;
-                        let opened = PictureReader::open(folder, self.allowance.clone());
-                        let opened = opened.map_err(sli_engine::EngineError::from)?;
-                        none.insert(opened.map_err(|error| {
-                            let problem =
-                                format!("pictures cannot be prepared for this model: {error}");
-                            refused(
-                                problem,
-                                "give what its processor makes of them as `tensors`",
-                            )
-                        })?)
-                    }
-                };
+                let reader = reader.as_mut().map_err(|error| {
+                    let problem = format!("pictures cannot be prepared for this model: {error}");
+                    let hint = "give what its processor makes of them as `tensors`";
+                    refused(problem, hint)
+                })?;
                 reader.prepare(record, &images)
             }
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::ModelFolder;
 use sli_pictures::{
-    DescriptionError, Files, ImageProcessor, PictureError, Placeholders, Prepared, Processor,
+    DescriptionError, Files, ImageProcessor, Kept, PictureError, Placeholders, Prepared, Processor,
 };
 
 use crate::guard::guarded;
@@ -17,6 +17,10 @@ use crate::seen::Seen;
 
 /// Longest description of a processor, bytes.
 const LONGEST: u64 = 16 << 20;
+/// Of what a record may hold, the share of pictures that are kept for the next ones.
+const KEPT_SHARE: u64 = 16;
+/// Most of them, bytes.
+const MOST_KEPT: u64 = 64 << 20;
 
 /// Prepares pictures of records.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct PictureReader {
     images: ImageProcessor,
     placeholders: Option<Arc<Placeholders>>,
     allowance: Allowance,
+    /// Pictures of the last records, which the next ones may show again.
+    kept: Kept,
 }
 
 impl PictureReader {
@@ -63,6 +69,7 @@ impl PictureReader {
                  images,
                  placeholders,
              }| Self {
+                kept: Kept::new((allowance.most() / KEPT_SHARE).min(MOST_KEPT)),
                 images,
                 placeholders: placeholders.map(Arc::new),
                 allowance,
@@ -70,9 +77,19 @@ impl PictureReader {
         ))
     }
 
+    /// Lets a text without pictures become what the model's processor makes of it.
+    pub fn around(&self, record: &mut RawRecord) {
+        if !matches!(
+            record.content,
+            Content::None | Content::Ids(_) | Content::Pair(..)
+        ) {
+            record.seen = Seen::around(self.placeholders.as_ref());
+        }
+    }
+
     /// Reads and prepares the pictures of a record: what the model reads, and what its text knows of them.
     pub fn prepare(
-        &self,
+        &mut self,
         record: &RawRecord,
         images: &[Cow<'_, Image>],
     ) -> Result<(Tensors, Seen), InputError> {
@@ -99,9 +116,12 @@ impl PictureReader {
         let files: Vec<&[u8]> = files.iter().map(AsRef::as_ref).collect();
         let room = self.allowance.most().saturating_sub(held);
         // Decoders are the work of others, and files are hostile.
-        let prepared = guarded(|| self.images.prepare(&files, room));
-        let prepared =
-            prepared.map_err(|problem| refused(record, &format!("a decoder failed: {problem}")))?;
+        let kept = &mut self.kept;
+        let prepared = guarded(|| self.images.prepare_again(&files, room, kept));
+        let prepared = prepared.map_err(|problem| {
+            self.kept.clear();
+            refused(record, &format!("a decoder failed: {problem}"))
+        })?;
         let Prepared { tensors, pictures } = prepared.map_err(|(at, error)| match error {
             PictureError::Memory { what, needed, .. } => {
                 let wanted = self.allowance.check(needed.saturating_add(held));

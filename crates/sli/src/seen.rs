@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use sli_pictures::{Facts, Placeholders};
 
+use crate::tokenizer::Tokenizer;
+
 /// Longest text with its placeholders expanded, bytes.
 const LONGEST: usize = 64 << 20;
 
 /// Pictures of a record that are prepared, as its text knows them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    pictures: Arc<[Facts]>,
+    /// Without, none are prepared here, and only what stands around whole texts is written.
+    pictures: Option<Arc<[Facts]>>,
     /// Without, pictures leave no trace in texts.
     placeholders: Option<Arc<Placeholders>>,
 }
@@ -19,9 +22,18 @@ impl Seen {
     /// Of the pictures of a record.
     pub fn new(pictures: Vec<Facts>, placeholders: Option<Arc<Placeholders>>) -> Self {
         Self {
-            pictures: pictures.into(),
+            pictures: Some(pictures.into()),
             placeholders,
         }
+    }
+
+    /// Of a record without pictures that are prepared here, where that makes a difference.
+    pub fn around(placeholders: Option<&Arc<Placeholders>>) -> Option<Self> {
+        let placeholders = placeholders.filter(|placeholders| placeholders.is_of_all_texts())?;
+        Some(Self {
+            pictures: None,
+            placeholders: Some(placeholders.clone()),
+        })
     }
 
     /// A text with all of the pictures in it.
@@ -38,10 +50,13 @@ impl Seen {
         let Some(placeholders) = &self.placeholders else {
             return Ok(text.to_owned());
         };
+        let Some(pictures) = &self.pictures else {
+            return Ok(placeholders.around(text));
+        };
         let expanded = if is_front {
-            placeholders.expand_front(text, &self.pictures, LONGEST)
+            placeholders.expand_front(text, pictures, LONGEST)
         } else {
-            placeholders.expand(text, &self.pictures, LONGEST)
+            placeholders.expand(text, pictures, LONGEST)
         };
         expanded.map_err(|problem| problem.to_string())
     }
@@ -49,7 +64,14 @@ impl Seen {
     /// Whether a text holds something that stands for a picture.
     pub fn is_in(&self, text: &str) -> bool {
         let placeholders = self.placeholders.as_ref();
+        let placeholders = placeholders.filter(|_| self.pictures.is_some());
         placeholders.is_some_and(|placeholders| text.contains(placeholders.token()))
+    }
+
+    /// From which token on a picture is seen, and behind which none is, where the model's processor says that.
+    pub fn sight(&self, tokenizer: &Tokenizer) -> Option<(u32, Option<u32>)> {
+        let [token, end] = self.placeholders.as_ref()?.sight()?;
+        Some((tokenizer.id(token)?, tokenizer.id(end)))
     }
 
     /// Whether what becomes of a text begins with what becomes of its beginning.

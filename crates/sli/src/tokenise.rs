@@ -179,8 +179,8 @@ impl Work {
             }
             Content::Prompted(Prompted::Messages { prompt, whole }) => {
                 let whole = render(tokenizer, whole)?.map_err(refused)?;
-                let whole = with_pictures(seen, whole, place)?;
                 let adds = adds_to_chat(seen, &whole, tokenizer);
+                let whole = with_pictures(seen, whole, place)?;
                 if asked.scores {
                     keeps_beginning(tokenizer, place)?;
                     prompt.asks = true;
@@ -192,6 +192,7 @@ impl Work {
             }
             Content::Messages(conversation) => {
                 let whole = render(tokenizer, conversation)?.map_err(refused)?;
+                let adds = adds_to_chat(seen, &whole, tokenizer);
                 let whole = with_pictures(seen, whole, place)?;
                 if asked.scores && asked.assistant {
                     let parts = said(tokenizer, conversation, &whole, seen)?;
@@ -202,7 +203,6 @@ impl Work {
                     })?;
                     self.parts.push((index, parts));
                 }
-                let adds = adds_to_chat(seen, &whole, tokenizer);
                 self.list(adds).push(text(whole, false));
             }
         }

@@ -34,7 +34,7 @@ impl BoundLayer<'_> {
         linear: &Linear,
         mut out: MatMut<'_>,
     ) -> Result<(), EngineError> {
-        let Some(Limits { input, output }) = &linear.limits else {
+        let Some(&Limits { input, output }) = linear.limits.as_deref() else {
             return self.unlimited(x, linear, out);
         };
         let mut within = Mat::new(x.rows(), x.cols());
@@ -44,7 +44,7 @@ impl BoundLayer<'_> {
         self.cut(output, out)
     }
 
-    fn cut(&self, limits: &[WeightIndex; 2], mat: MatMut<'_>) -> Result<(), EngineError> {
+    fn cut(&self, limits: [WeightIndex; 2], mat: MatMut<'_>) -> Result<(), EngineError> {
         let (low, high) = (self.scalar(limits[0])?, self.scalar(limits[1])?);
         self.kernels.clamp_in_place(low, high, mat);
         Ok(())

@@ -34,6 +34,7 @@ pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         pixels: (given.shape, given.values.into()),
         grids: given.grids,
         sizes: given.sizes,
+        counts: given.counts,
         shapes: given.shapes,
         shown: given.shown,
         merges: given.merges,

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::rules::{Rule, Text};
 use super::whole::Whole;
+use crate::error::DescriptionError;
 use crate::processor::Facts;
 
 /// What stands for pictures in the texts of a model.
@@ -64,6 +65,24 @@ impl Placeholders {
         self.whole.is_local()
     }
 
+    /// Whether a text without pictures becomes another, or has other special tokens.
+    pub fn is_of_all_texts(&self) -> bool {
+        self.whole.is_of_all()
+    }
+
+    /// Where the class says which tokens see a picture: those from this token on up to the next one, or to the second.
+    pub fn sight(&self) -> Option<[&str; 2]> {
+        match &self.whole {
+            Whole::Interleaved { end, .. } => Some([&self.token, end]),
+            _ => None,
+        }
+    }
+
+    /// What becomes of a whole text whose placeholders, if it has any, are not expanded.
+    pub fn around(&self, text: &str) -> String {
+        self.whole.after(self.whole.before(text, &self.token, 0))
+    }
+
     /// A text with its placeholders expanded, of at most `most` bytes.
     pub fn expand(
         &self,
@@ -111,4 +130,15 @@ impl Placeholders {
         let expanded = expanded.done().ok_or(PlaceholderError::Long(most))?;
         Ok(self.whole.after(expanded))
     }
+}
+
+/// A class that writes nothing else.
+#[expect(clippy::unnecessary_wraps, reason = "what a reader of the table gives")]
+pub fn made(token: String, rule: Rule) -> Result<Option<Placeholders>, DescriptionError> {
+    Ok(Some(Placeholders {
+        token,
+        rule,
+        whole: Whole::Same,
+        kinds: None,
+    }))
 }

@@ -57,3 +57,13 @@ impl Given<'_> {
         token.ok_or_else(|| self.refused(name, "tokenizer_config.json must name the token"))
     }
 }
+
+/// `patch_size` of `processor_config.json`.
+pub fn patch(given: &Given<'_>, usual: Option<usize>) -> Result<u32, DescriptionError> {
+    let side = match usual {
+        Some(usual) => given.count("patch_size")?.unwrap_or(usual),
+        None => given.needed("patch_size")?,
+    };
+    let side = u32::try_from(side).ok().filter(|&side| side > 0);
+    side.ok_or_else(|| given.refused("patch_size", "it is 0"))
+}

@@ -5,6 +5,7 @@ mod expand;
 mod given;
 mod rules;
 mod table;
+mod tiled;
 mod whole;
 
 use serde_json::{Map, Value};

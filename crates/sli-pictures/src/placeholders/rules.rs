@@ -40,6 +40,19 @@ pub enum Rule {
         /// Rows of the model for a view.
         count: usize,
     },
+    /// LFM2-VL's: tiles by row and column, then the whole, a token for each square of patches.
+    Views {
+        /// For a row of the model.
+        token: String,
+        /// In front, in front of the whole behind tiles, behind; with them tiles have numbers.
+        marks: Option<[String; 3]>,
+        /// Pixels of a patch's side.
+        patch: u32,
+        /// Patches of the side of a square.
+        merge: u32,
+        /// The whole stands behind its tiles.
+        shows_whole: bool,
+    },
     /// Aya's: tiles by number, then the whole.
     Numbered {
         /// In front.
@@ -294,6 +307,34 @@ impl Rule {
                 out.add(global);
                 out.repeat(token, *count);
                 out.add(fake);
+            }
+            Self::Views {
+                token,
+                marks,
+                patch,
+                merge,
+                shows_whole,
+            } => {
+                let side = |pixels: u32| (pixels / patch).div_ceil(*merge) as usize;
+                let count = |size: Area| side(size.height) * side(size.width);
+                let [start, whole, end] = marks
+                    .as_ref()
+                    .map_or([""; 3], |marks| marks.each_ref().map(String::as_str));
+                out.add(start);
+                let is_divided = rows * columns > 1;
+                for row in (1..=rows).filter(|_| is_divided) {
+                    for column in 1..=columns {
+                        if marks.is_some() {
+                            out.add(&format!("<|img_row_{row}_col_{column}|>"));
+                        }
+                        out.repeat(token, count(facts.size));
+                    }
+                }
+                if !is_divided || *shows_whole {
+                    out.add(if is_divided { whole } else { "" });
+                    out.repeat(token, count(facts.last));
+                }
+                out.add(end);
             }
             Self::Numbered {
                 start,

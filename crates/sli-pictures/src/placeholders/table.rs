@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::expand::{Kinds, Placeholders};
-use super::given::Given;
+use super::expand::{Kinds, Placeholders, made};
+use super::given::{Given, patch};
 use super::rules::{AnyResolution, Count, Patches, Rule};
+use super::tiled::{aya, cohere, idefics3, internvl, lfm2, llama4, ovis2, qianfan, smolvlm};
 use super::whole::Whole;
 use crate::error::DescriptionError;
 
@@ -47,8 +48,9 @@ const fn with(class: &'static str, images: Images, placeholders: Read) -> Row {
     }
 }
 
-const ROWS: [Row; 39] = [
+const ROWS: [Row; 49] = [
     new("AltCLIPProcessor", none),
+    with("AriaProcessor", one_square, aria),
     with(
         "AyaVisionProcessor",
         |_| vec![("crop_to_patches", json!(true))],
@@ -61,11 +63,19 @@ const ROWS: [Row; 39] = [
     new("Cohere2VisionProcessor", cohere),
     new("DeepseekVLProcessor", deepseek),
     new("DonutProcessor", none),
+    new("Exaone4_5_Processor", |given| {
+        grid(given, "<|image_pad|>", false)
+    }),
     with("Gemma3Processor", pan_and_scan, gemma3),
     new("Gemma4Processor", gemma4),
+    new("Gemma4UnifiedProcessor", |given| gemma4_of(given, 1)),
     new("GitProcessor", none),
     new("Glm46VProcessor", |given| grid(given, "<|image|>", true)),
     new("Glm4vProcessor", |given| grid(given, "<|image|>", true)),
+    new("HyperCLOVAXVisionV2Processor", |given| {
+        grid(given, "<|image_pad|>", false)
+    }),
+    new("IdeficsProcessor", idefics),
     new("Idefics2Processor", idefics2),
     new("Idefics3Processor", idefics3),
     with(
@@ -77,6 +87,12 @@ const ROWS: [Row; 39] = [
     new("Kimi_K25Processor", |given| {
         grid(given, "<|media_pad|>", false)
     }),
+    new("Lfm2VlProcessor", lfm2),
+    with(
+        "LightOnOcrProcessor",
+        |_| vec![("do_pad", json!(true))],
+        lighton,
+    ),
     new("Llama4Processor", llama4),
     new("LlavaNextProcessor", llava_next),
     new("LlavaOnevisionProcessor", llava_onevision),
@@ -85,6 +101,9 @@ const ROWS: [Row; 39] = [
     new("MllamaProcessor", mllama),
     new("Ovis2Processor", ovis2),
     new("OwlViTProcessor", none),
+    new("PaddleOCRVLProcessor", |given| {
+        grid(given, &given.token("image_token")?, true)
+    }),
     new("PaliGemmaProcessor", paligemma),
     with(
         "Pix2StructProcessor",
@@ -92,6 +111,11 @@ const ROWS: [Row; 39] = [
         none,
     ),
     with("PixtralProcessor", pixtral_patch, pixtral),
+    with(
+        "QianfanOCRProcessor",
+        |_| vec![("crop_to_patches", json!(true))],
+        qianfan,
+    ),
     new("Qwen2VLProcessor", |given| {
         grid(given, "<|image_pad|>", true)
     }),
@@ -105,6 +129,9 @@ const ROWS: [Row; 39] = [
     new("SiglipProcessor", none),
     new("SmolVLMProcessor", smolvlm),
     new("TrOCRProcessor", none),
+    new("VideoLlama3Processor", |given| {
+        grid(given, "<|image_pad|>", false)
+    }),
     new("VisionTextDualEncoderProcessor", none),
     new("XCLIPProcessor", none),
 ];
@@ -113,15 +140,6 @@ const ROWS: [Row; 39] = [
 #[expect(clippy::unnecessary_wraps, reason = "one of the readers")]
 fn none(_: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
     Ok(None)
-}
-
-fn made(token: String, rule: Rule) -> Result<Option<Placeholders>, DescriptionError> {
-    Ok(Some(Placeholders {
-        token,
-        rule,
-        whole: Whole::Same,
-        kinds: None,
-    }))
 }
 
 fn kinds(name: &'static str, token: &str) -> Option<Kinds> {
@@ -138,15 +156,6 @@ fn less(given: &Given<'_>) -> usize {
 fn image_token(given: &Given<'_>) -> String {
     let usual = given.text("image_token");
     given.token_or("image_token", usual.as_deref().unwrap_or("<image>"))
-}
-
-fn patch(given: &Given<'_>, usual: Option<usize>) -> Result<u32, DescriptionError> {
-    let side = match usual {
-        Some(usual) => given.count("patch_size")?.unwrap_or(usual),
-        None => given.needed("patch_size")?,
-    };
-    let side = u32::try_from(side).ok().filter(|&side| side > 0);
-    side.ok_or_else(|| given.refused("patch_size", "it is 0"))
 }
 
 fn llava(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
@@ -223,18 +232,6 @@ fn grid(
         rule,
         whole: Whole::Same,
     }))
-}
-
-fn internvl(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let token = given.token("context_image_token")?;
-    let rule = Rule::Between {
-        start: given.token("start_image_token")?,
-        view: token.clone(),
-        view_end: String::new(),
-        count: Count::Views(given.count("image_seq_length")?.unwrap_or(256)),
-        end: given.token("end_image_token")?,
-    };
-    made(token, rule)
 }
 
 fn fixed(start: String, token: &str, count: usize, end: String) -> Rule {
@@ -317,13 +314,18 @@ fn gemma3(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
 }
 
 fn gemma4(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let token = given.token("image_token")?;
     let pooled = u64::from(given.images.few("pooling_kernel_size")?);
+    gemma4_of(given, pooled * pooled)
+}
+
+/// Gemma 4's, of so many patches a token.
+fn gemma4_of(given: &Given<'_>, square: u64) -> Result<Option<Placeholders>, DescriptionError> {
+    let token = given.token("image_token")?;
     let rule = Rule::Between {
         start: given.token("boi_token")?,
         view: token.clone(),
         view_end: String::new(),
-        count: Count::Merged(pooled * pooled),
+        count: Count::Merged(square),
         end: given.token("eoi_token")?,
     };
     Ok(Some(Placeholders {
@@ -331,6 +333,26 @@ fn gemma4(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
         token,
         rule,
         whole: Whole::Same,
+    }))
+}
+
+fn idefics(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
+    // The class writes its tokens out.
+    let token = "<image>".to_owned();
+    let whole = Whole::Interleaved {
+        begin: given.token("bos_token")?,
+        fake: "<fake_token_around_image>".into(),
+        end: given.token("eos_token")?,
+    };
+    let count = Count::Fixed(1);
+    Ok(Some(Placeholders {
+        rule: Rule::Times {
+            token: token.clone(),
+            count,
+        },
+        token,
+        whole,
+        kinds: None,
     }))
 }
 
@@ -354,84 +376,6 @@ fn idefics2(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError>
         whole: Whole::Fake { fake },
         kinds: None,
     }))
-}
-
-fn idefics3(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let token = "<image>".to_owned();
-    let rule = Rule::Rows {
-        fake: "<fake_token_around_image>".into(),
-        global: "<global-img>".into(),
-        token: token.clone(),
-        count: given.count("image_seq_len")?.unwrap_or(169),
-    };
-    made(token, rule)
-}
-
-fn smolvlm(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let token = given.token_or("image_token", "<image>");
-    let rule = Rule::Rows {
-        fake: given.token_or("fake_image_token", "<fake_token_around_image>"),
-        global: given.token_or("global_image_token", "<global-img>"),
-        token: token.clone(),
-        count: given.count("image_seq_len")?.unwrap_or(169),
-    };
-    made(token, rule)
-}
-
-fn aya(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let text = |key: &str, usual: &str| given.text(key).unwrap_or_else(|| usual.to_owned());
-    let side =
-        patch(given, Some(28))? as usize * given.count("downsample_factor")?.unwrap_or(1).max(1);
-    let patches = given.count("img_size")?.unwrap_or(364) / side;
-    let rule = Rule::Numbered {
-        start: text("start_of_img_token", "<|START_OF_IMG|>"),
-        tile: text("tile_token", "TILE"),
-        global: text("tile_global_token", "TILE_GLOBAL"),
-        token: text("img_patch_token", "<|IMG_PATCH|>"),
-        count: patches.saturating_mul(patches),
-        end: text("end_of_img_token", "<|END_OF_IMG|>"),
-    };
-    made(text("image_token", "<image>"), rule)
-}
-
-fn cohere(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let side = given.images.number("patch_size")?.unwrap_or(16.0);
-    let token = given.token("image_token")?;
-    let rule = Rule::Between {
-        start: given.token("boi_token")?,
-        view: token.clone(),
-        view_end: given.token("img_line_break_token")?,
-        count: Count::Fixed((side * side) as usize),
-        end: given.token("eoi_token")?,
-    };
-    made(token, rule)
-}
-
-fn llama4(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    const RATIO: &str = "pixel_shuffle_ratio";
-    let ratio = match given.keys.get(RATIO) {
-        None => 0.5,
-        Some(value) => value.as_f64().unwrap_or(0.0),
-    };
-    let ratio = (1.0 / (ratio * ratio)).round_ties_even();
-    if !(1.0..1e6).contains(&ratio) {
-        return Err(given.refused(RATIO, "a number above 0, 1 at most, is wanted"));
-    }
-    let rule = Rule::Separated {
-        patch: patch(given, Some(14))?,
-        ratio: ratio as u64,
-    };
-    made(
-        given
-            .text("image_token")
-            .unwrap_or_else(|| "<|image|>".into()),
-        rule,
-    )
-}
-
-fn ovis2(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
-    let count = given.count("image_seq_length")?.unwrap_or(256);
-    made("<image>".into(), Rule::Grid(count))
 }
 
 fn mllama(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
@@ -465,6 +409,46 @@ fn paligemma(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError
         },
         kinds: None,
     }))
+}
+
+/// What the class of Aria says, whatever the files say.
+fn one_square(_: &Map<String, Value>) -> Vec<(&'static str, Value)> {
+    vec![
+        ("max_image_size", json!(980)),
+        ("split_image", json!(false)),
+    ]
+}
+
+fn aria(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
+    const SIZES: &str = "size_conversion";
+    let token = given.token("image_token")?;
+    let side = given.images.count("max_image_size")?;
+    let usual = if side == 490 { 128 } else { 256 };
+    let count = match given.keys.get(SIZES).filter(|sizes| !sizes.is_null()) {
+        None => Some(usual),
+        Some(sizes) => sizes[side.to_string()]
+            .as_u64()
+            .filter(|&count| count < 1 << 20),
+    };
+    let count =
+        count.ok_or_else(|| given.refused(SIZES, "it does not say the tokens of a picture"))?;
+    let count = Count::Fixed(count as usize);
+    made(token.clone(), Rule::Times { token, count })
+}
+
+/// One token for each square of patches, without breaks.
+fn lighton(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
+    let side =
+        patch(given, Some(14))?.checked_mul(given.count("spatial_merge_size")?.unwrap_or(2) as u32);
+    let token = given.token("image_token")?;
+    let count = Count::Patches {
+        patch: side
+            .filter(|&side| side > 0)
+            .ok_or_else(|| given.refused("spatial_merge_size", "it is 0 or too large"))?,
+        more: 0,
+        less: 0,
+    };
+    made(token.clone(), Rule::Times { token, count })
 }
 
 fn pixtral_patch(keys: &Map<String, Value>) -> Vec<(&'static str, Value)> {

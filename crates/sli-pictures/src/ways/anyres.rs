@@ -45,10 +45,12 @@ pub fn read_alone(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError>
 
 /// `image_grid_pinpoints`.
 pub fn resolutions(settings: &Settings) -> Result<Vec<Area>, DescriptionError> {
-    const PINPOINTS: &str = "image_grid_pinpoints";
-    let pairs = settings
-        .get(PINPOINTS)
-        .and_then(serde_json::Value::as_array);
+    pairs(settings, "image_grid_pinpoints")
+}
+
+/// Pairs of height and width.
+pub fn pairs(settings: &Settings, key: &str) -> Result<Vec<Area>, DescriptionError> {
+    let pairs = settings.get(key).and_then(serde_json::Value::as_array);
     let pair = |value: &serde_json::Value| {
         let [height, width] = &value.as_array()?[..] else {
             return None;
@@ -64,7 +66,7 @@ pub fn resolutions(settings: &Settings) -> Result<Vec<Area>, DescriptionError> {
     };
     let resolutions = pairs.and_then(|pairs| pairs.iter().map(pair).collect::<Option<Vec<Area>>>());
     let resolutions = resolutions.filter(|all| !all.is_empty() && all.len() <= 4096);
-    resolutions.ok_or_else(|| settings.refused(PINPOINTS, "pairs of height and width are wanted"))
+    resolutions.ok_or_else(|| settings.refused(key, "pairs of height and width are wanted"))
 }
 
 fn described(settings: &Settings) -> Result<AnyResolution, DescriptionError> {
@@ -115,7 +117,7 @@ pub fn best_resolution(from: Area, resolutions: &[Area]) -> Area {
 }
 
 /// The size in which a picture fits a resolution.
-fn fitted(from: Area, to: Area) -> Area {
+pub fn fitted(from: Area, to: Area) -> Area {
     let ((height, width), (to_height, to_width)) = (from.sides(), to.sides());
     let (scale_width, scale_height) = (to_width / width, to_height / height);
     if scale_width < scale_height {
@@ -129,6 +131,18 @@ fn fitted(from: Area, to: Area) -> Area {
             width: ((width * scale_height).ceil() as u32).min(to.width),
         }
     }
+}
+
+/// Black margins around a picture up to a resolution that it fits.
+pub fn in_the_middle(size: Area, best: Area) -> Step {
+    let (height, width) = (best.height - size.height, best.width - size.width);
+    let margins = Margins {
+        left: width / 2,
+        top: height / 2,
+        right: width.div_ceil(2),
+        bottom: height.div_ceil(2),
+    };
+    Step::Pad(margins, [0; 3])
 }
 
 impl AnyResolution {
@@ -192,18 +206,11 @@ impl Way for AnyResolution {
         }
         let best = best_resolution(from, &self.resolutions);
         let size = checked(fitted(from, best), from)?;
-        let (height, width) = (best.height - size.height, best.width - size.width);
-        let margins = Margins {
-            left: width / 2,
-            top: height / 2,
-            right: width.div_ceil(2),
-            bottom: height.div_ceil(2),
-        };
         let (rows, columns) = (
             best.height.div_ceil(self.tile),
             best.width.div_ceil(self.tile),
         );
-        let steps = vec![Step::Resize(size, self.filter), Step::Pad(margins, [0; 3])];
+        let steps = vec![Step::Resize(size, self.filter), in_the_middle(size, best)];
         let tiles = self.tiles(best, steps)?;
         let mut whole = vec![Step::Resize(self.whole, self.filter)];
         whole.extend(self.after(self.whole)?);

@@ -23,6 +23,8 @@ struct Budgeted {
     most: u32,
     /// Side of the square of patches that becomes a token.
     pooled: u32,
+    /// Side of that square, where it comes as one patch; 1 else.
+    merged: u32,
     filter: Filter,
     resizes: bool,
     normalise: Normalise,
@@ -30,23 +32,41 @@ struct Budgeted {
 
 /// Gemma 4's.
 pub fn read(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
+    Ok(Box::new(budgeted(settings)?))
+}
+
+/// The unified Gemma 4's: the patches of a token are one.
+pub fn read_merged(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
+    let mut way = budgeted(settings)?;
+    way.merged = way.pooled;
+    Ok(Box::new(way))
+}
+
+fn budgeted(settings: &Settings) -> Result<Budgeted, DescriptionError> {
     let tokens = settings.count("max_soft_tokens")?;
     if !TOKENS.contains(&tokens) {
         return Err(settings.refused("max_soft_tokens", format!("one of {TOKENS:?} is wanted")));
     }
     let pooled = settings.few("pooling_kernel_size")?;
     let most = tokens.checked_mul(pooled * pooled);
-    Ok(Box::new(Budgeted {
+    Ok(Budgeted {
         patch: settings.few("patch_size")?,
         most: most.ok_or_else(|| settings.refused("pooling_kernel_size", "it is too large"))?,
         pooled,
+        merged: 1,
         filter: settings.filter("resample")?,
         resizes: settings.switch("do_resize")?,
         normalise: Normalise::read(settings)?,
-    }))
+    })
 }
 
 impl Budgeted {
+    /// Side of what comes as one patch, pixels, and how many of them a picture has at most.
+    fn parts(&self) -> (u32, u32) {
+        let side = self.patch.saturating_mul(self.merged);
+        (side, self.most / (self.merged * self.merged))
+    }
+
     fn size(&self, from: Area) -> Result<Area, PictureError> {
         let (height, width) = from.sides();
         let target = f64::from(self.most) * f64::from(self.patch).powi(2);
@@ -84,7 +104,8 @@ impl Way for Budgeted {
         if self.resizes {
             steps.push(Step::Resize(self.size(from)?, self.filter));
         }
-        Cut::of_patches(steps, from, self.patch, self.most)
+        let (side, most) = self.parts();
+        Cut::of_patches(steps, from, side, most)
     }
 
     fn arrange(
@@ -92,8 +113,9 @@ impl Way for Budgeted {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let width = Picture::CHANNELS * (self.patch * self.patch) as usize;
-        let most = self.most as usize;
+        let (side, most) = self.parts();
+        let width = Picture::CHANNELS * (side as usize * side as usize);
+        let most = most as usize;
         let shape = [pictures.len(), most, width];
         let numbers = budget.hold_numbers(&shape)?;
         let places = budget.hold_numbers(&[pictures.len(), most, 4])?;
@@ -101,7 +123,7 @@ impl Way for Budgeted {
         let mut positions = Vec::with_capacity(places / 2);
         for (at, picture) in pictures.iter().enumerate() {
             for view in &picture.views {
-                patches_by_pixel(view, self.patch, &self.normalise, &mut values);
+                patches_by_pixel(view, side, &self.normalise, &mut values);
             }
             let (rows, columns) = picture.grid;
             let own = (0..rows).flat_map(|row| (0..columns).map(move |column| [column, row]));

@@ -1,4 +1,5 @@
-//! Patches one after the other, and how many in rows and columns: Qwen2-VL and what came of it, GLM-4V, Kimi K2.5.
+//! Patches one after the other, and how many in rows and columns: Qwen2-VL and what came of it, GLM-4V, Kimi K2.5, VideoLLaMA 3,
+//! PaddleOCR-VL.
 
 use super::way::{Cut, Drawn, Way};
 use crate::budget::Budget;
@@ -28,6 +29,8 @@ struct Grid {
     frames: u32,
     /// Whether patches come in squares, and flat.
     is_flat: bool,
+    /// Whether the model is told the side of the square.
+    tells_merge: bool,
     normalise: Normalise,
 }
 
@@ -38,24 +41,39 @@ enum Rule {
     Nearest { least: u32, most: u32 },
     /// The same, counted over the frames of a patch, small pictures made larger first.
     Frames { least: u32, most: u32 },
+    /// The same for one frame, each side that is too short made as long as a square of patches first.
+    Enlarged { least: u32, most: u32 },
     /// Smaller where it has too many patches, then zeros around.
     Padded { patches: u32, side: u32 },
 }
 
 /// Qwen2-VL's.
 pub fn read(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
-    let (mut least, mut most) = limits(settings)?;
-    least = settings.count_if("min_pixels")?.or(least);
-    most = settings.count_if("max_pixels")?.or(most);
-    let (least, most) = both(settings, least, most)?;
-    grid(settings, Rule::Nearest { least, most })
+    let (least, most) = pixels(settings)?;
+    Ok(Box::new(grid(settings, Rule::Nearest { least, most })?))
+}
+
+/// VideoLLaMA 3's.
+pub fn read_merging(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
+    let (least, most) = pixels(settings)?;
+    let mut grid = grid(settings, Rule::Nearest { least, most })?;
+    grid.tells_merge = true;
+    Ok(Box::new(grid))
+}
+
+/// PaddleOCR-VL's.
+pub fn read_enlarged(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
+    let (least, most) = pixels(settings)?;
+    let mut grid = grid(settings, Rule::Enlarged { least, most })?;
+    grid.is_flat = false;
+    Ok(Box::new(grid))
 }
 
 /// GLM-4V's.
 pub fn read_frames(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
     let (least, most) = limits(settings)?;
     let (least, most) = both(settings, least, most)?;
-    grid(settings, Rule::Frames { least, most })
+    Ok(Box::new(grid(settings, Rule::Frames { least, most })?))
 }
 
 /// Kimi K2.5's.
@@ -79,6 +97,7 @@ pub fn read_padded(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError
         merge: settings.few("merge_size")?,
         frames: 1,
         is_flat: false,
+        tells_merge: false,
         normalise: Normalise::read(settings)?,
     }))
 }
@@ -101,16 +120,25 @@ fn both(
     })
 }
 
-fn grid(settings: &Settings, rule: Rule) -> Result<Box<dyn Way>, DescriptionError> {
-    Ok(Box::new(Grid {
+/// Pixels at least and at most, where two keys of their own go before `size`.
+fn pixels(settings: &Settings) -> Result<(u32, u32), DescriptionError> {
+    let (mut least, mut most) = limits(settings)?;
+    least = settings.count_if("min_pixels")?.or(least);
+    most = settings.count_if("max_pixels")?.or(most);
+    both(settings, least, most)
+}
+
+fn grid(settings: &Settings, rule: Rule) -> Result<Grid, DescriptionError> {
+    Ok(Grid {
         rule: settings.switch("do_resize")?.then_some(rule),
         filter: settings.filter("resample")?,
         patch: settings.few("patch_size")?,
         merge: settings.few("merge_size")?,
         frames: settings.few("temporal_patch_size")?,
         is_flat: true,
+        tells_merge: false,
         normalise: Normalise::read(settings)?,
-    }))
+    })
 }
 
 /// Whole numbers of `factor`, of about the ratio of the sides, within a number of pixels.
@@ -168,6 +196,22 @@ impl Rule {
                     factor,
                     (grid.frames, least, most),
                 )?)]
+            }
+            Self::Enlarged { least, most } => {
+                let mut own = from;
+                let longer = |side: u32, other: u32| {
+                    let exact = f64::from(side) * f64::from(factor) / f64::from(other);
+                    exact.round_ties_even() as u32
+                };
+                if own.height < factor {
+                    own.width = longer(own.width, own.height);
+                    own.height = factor;
+                }
+                if own.width < factor {
+                    own.height = longer(own.height, own.width);
+                    own.width = factor;
+                }
+                vec![to(nearest(own, factor, (1, least, most))?)]
             }
             Self::Padded { patches, side } => {
                 let (height, width) = from.sides();
@@ -240,15 +284,25 @@ impl Way for Grid {
         let shape = if self.is_flat {
             vec![patches, width]
         } else {
-            vec![patches, Picture::CHANNELS, side, side]
+            let channels = Picture::CHANNELS * self.frames as usize;
+            vec![patches, channels, side, side]
         };
         let grids = pictures.iter().flat_map(|picture| {
             let (rows, columns) = picture.grid;
             [1, i64::from(rows), i64::from(columns)]
         });
-        Ok(vec![
+        let mut tensors = vec![
             Tensor::floats("pixel_values", &shape, values),
             Tensor::integers("image_grid_thw", &[pictures.len(), 3], grids.collect()),
-        ])
+        ];
+        if self.tells_merge {
+            let sides = vec![i64::from(self.merge); pictures.len()];
+            tensors.push(Tensor::integers(
+                "image_merge_sizes",
+                &[pictures.len()],
+                sides,
+            ));
+        }
+        Ok(tensors)
     }
 }

@@ -72,6 +72,20 @@ pub fn read_unpadded(settings: &Settings) -> Result<Box<dyn Way>, DescriptionErr
     Ok(Box::new(plain))
 }
 
+/// IDEFICS': `image_size` goes before `size`.
+pub fn read_side(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
+    let mut plain = plain(settings)?;
+    if let (Some(side), Some((resize, _))) = (settings.count_if("image_size")?, &mut plain.resize) {
+        let side = Some(side);
+        *resize = Resize::Size(Size {
+            height: side,
+            width: side,
+            ..Size::default()
+        });
+    }
+    Ok(Box::new(plain))
+}
+
 /// LLaVA's: `do_pad` makes a square of the mean's colour first.
 pub fn read_square(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
     let mut plain = plain(settings)?;

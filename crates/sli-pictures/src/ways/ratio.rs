@@ -14,7 +14,7 @@ use crate::size::Area;
 use crate::tensor::Tensor;
 
 /// Most tiles that are thought of.
-const MOST_TILES: u32 = 256;
+pub const MOST_TILES: u32 = 256;
 
 /// Tiles by ratio.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub fn arrangements(least: u32, most: u32) -> Vec<(u32, u32)> {
 }
 
 /// Columns and rows of the nearest ratio.
-fn nearest_ratio(from: Area, tile: Area, (least, most): (u32, u32)) -> (u32, u32) {
+pub fn nearest_ratio(from: Area, tile: Area, (least, most): (u32, u32)) -> (u32, u32) {
     let (height, width) = from.sides();
     let ratio = width / height;
     let mut best = ((1, 1), f64::INFINITY);

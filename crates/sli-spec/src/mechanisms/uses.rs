@@ -58,7 +58,7 @@ impl Uses {
             self.weight(*up);
             self.rank = self.rank.max(*rank);
         }
-        if let Some(Limits { input, output }) = limits {
+        if let Some(Limits { input, output }) = limits.as_deref() {
             for &limit in input.iter().chain(output) {
                 self.weight(limit);
             }

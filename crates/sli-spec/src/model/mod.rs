@@ -405,13 +405,13 @@ impl ModelSpec {
     }
 
     /// The mask `[tokens, pictures, tiles]` of tokens that see pictures from their placeholders on, up to the next one; what
-    /// stands side by side is seen together.
+    /// stands side by side is seen together. Behind a token `last` none is seen.
     pub fn seen_behind(
         tokens: &[u32],
-        placeholder: u32,
+        (placeholder, last): (u32, Option<u32>),
         places: &[Place],
     ) -> Result<Vec<u32>, String> {
-        seen::seen_behind(tokens, placeholder, places)
+        seen::seen_behind(tokens, (placeholder, last), places)
     }
 
     /// Which rows of its pictures so many tokens of a record see, as [`InputKind::Seen`] has it; `mask` has ones where a token

@@ -63,10 +63,11 @@ pub(super) fn seen(
 }
 
 /// The mask `[tokens, pictures, tiles]` of tokens that see pictures from their placeholders on, up to the next one; those that
-/// stand side by side are seen as far as the last of them is (MllamaProcessor).
+/// stand side by side are seen as far as the last of them is (MllamaProcessor). Behind a token `last` none is seen
+/// (IdeficsProcessor).
 pub(super) fn seen_behind(
     tokens: &[u32],
-    placeholder: u32,
+    (placeholder, last): (u32, Option<u32>),
     places: &[Place],
 ) -> Result<Vec<u32>, String> {
     let count = |number: fn(&Place) -> u32| {
@@ -94,7 +95,13 @@ pub(super) fn seen_behind(
         if next != start + 1 {
             end = next;
         }
-        for row in start..end {
+        let mut rows = start..end;
+        if let Some(first) =
+            last.and_then(|last| tokens[start..end].iter().position(|&own| own == last))
+        {
+            rows.end = start + first + 1;
+        }
+        for row in rows {
             for tile in 0..tiles {
                 let own = picture * tiles + tile;
                 mask[row * pictures * tiles + own] = u32::from(is_shown[own]);
@@ -129,13 +136,16 @@ mod tests {
     fn tokens_see_what_stands_in_front_of_them() {
         let places = places();
         let ranges = |tokens: &[u32]| {
-            let mask = seen_behind(tokens, 9, &places).unwrap();
+            let mask = seen_behind(tokens, (9, None), &places).unwrap();
             seen(tokens.len(), Some(&mask), (&places, None)).unwrap()
         };
         assert_eq!(ranges(&[1, 9, 1, 9, 1]), [0, 0, 0, 4, 0, 4, 4, 6, 4, 6]);
         assert_eq!(ranges(&[9, 9, 1]), [0, 4, 0, 6, 0, 6]);
         assert_eq!(ranges(&[1, 9, 9]), [0, 0, 0, 4, 0, 6]);
-        assert!(seen_behind(&[1, 9], 9, &places).is_err());
+        assert!(seen_behind(&[1, 9], (9, None), &places).is_err());
+        let mask = seen_behind(&[9, 1, 2, 1, 9, 1], (9, Some(2)), &places);
+        let first: Vec<u32> = mask.unwrap().into_iter().step_by(4).collect();
+        assert_eq!(first, [1, 1, 1, 0, 0, 0]);
     }
 
     #[test]

@@ -40,19 +40,34 @@ impl Tiling {
     }
 
     /// The views of pictures of these heights and widths, each with its place among those of a tensor whose axes in front
-    /// of the views' own are `front`; an error says what is wrong with them.
+    /// of the views' own are `front`; an error says what is wrong with them. `counts` has how many of the pictures stand
+    /// together, of which only one that stands alone is cut; it may have nothing.
     pub(super) fn views(
         &self,
         front: &[usize],
         grid: [usize; 2],
-        sizes: &[[u32; 2]],
+        (sizes, counts): (&[[u32; 2]], &[u32]),
     ) -> Result<Vec<(usize, View)>, String> {
+        let together = counts.iter().flat_map(|&count| {
+            // No more than there are is looked at.
+            let pictures = (count as usize).min(sizes.len() + 1);
+            std::iter::repeat_n(count > 1, pictures)
+        });
+        let together: Vec<bool> = together.take(sizes.len() + 1).collect();
+        if !counts.is_empty() && together.len() != sizes.len() {
+            let pictures = sizes.len();
+            return Err(format!(
+                "has {pictures} pictures, which are not as many as stand together"
+            ));
+        }
         let mut tiles = Vec::with_capacity(sizes.len());
-        for size in sizes {
+        for (picture, size) in sizes.iter().enumerate() {
             let own = if size.contains(&0) {
                 None
             } else {
+                let is_whole = together.get(picture) == Some(&true);
                 self.tiles(*size)
+                    .map(|tiles| if is_whole { [0, 0] } else { tiles })
             };
             let Some(own) = own else {
                 let [height, width] = size;
@@ -122,11 +137,20 @@ mod tests {
         assert_eq!(tiling.tiles([480, 640]), Some([2, 2]));
         assert_eq!(tiling.tiles([100, 100]), Some([1, 2]));
         assert_eq!(tiling.tiles([300, 1000]), Some([1, 3]));
-        assert!(tiling.views(&[4], [24; 2], &[[480, 640]]).is_err());
-        assert!(tiling.views(&[5], [24; 2], &[[0, 640]]).is_err());
-        let views = tiling.views(&[2, 5], [24; 2], &[[300, 1000], [480, 640]]);
-        let at = views.unwrap().into_iter().map(|(at, _)| at);
-        assert_eq!(at.collect::<Vec<_>>(), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+        let views = |front: &[usize], sizes: &[[u32; 2]], counts: &[u32]| {
+            let views = tiling.views(front, [24; 2], (sizes, counts))?;
+            Ok::<Vec<usize>, String>(views.into_iter().map(|(at, _)| at).collect())
+        };
+        assert!(views(&[4], &[[480, 640]], &[]).is_err());
+        assert!(views(&[5], &[[0, 640]], &[]).is_err());
+        let both = [[300, 1000], [480, 640]];
+        let all = vec![0, 1, 2, 3, 5, 6, 7, 8, 9];
+        assert_eq!(views(&[2, 5], &both, &[]), Ok(all.clone()));
+        assert_eq!(views(&[2, 5], &both, &[1, 1]), Ok(all));
+        assert_eq!(views(&[2, 1], &both, &[2]), Ok(vec![0, 1]));
+        for wrong in [&[1][..], &[3], &[u32::MAX], &[0, 1], &[1, 2]] {
+            assert!(views(&[2, 5], &both, wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

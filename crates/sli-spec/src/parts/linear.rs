@@ -19,7 +19,7 @@ pub struct Linear {
     pub adapter: Option<Adapter>,
     /// Between which what enters and what leaves is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
+    pub limits: Option<Box<Limits>>,
 }
 
 /// Least and largest numbers `[1]` (Gemma 4's towers).

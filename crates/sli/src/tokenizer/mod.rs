@@ -294,6 +294,15 @@ impl Tokenizer {
         begin.is_some_and(|begin| text.starts_with(begin.as_str()))
     }
 
+    /// A token that the vocabulary has.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        let id = self.backend.token_to_id(token)?;
+        Some(match &self.numbers {
+            Some(numbers) => numbers.number(id, token),
+            None => id,
+        })
+    }
+
     /// The text of a token, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.numbers {

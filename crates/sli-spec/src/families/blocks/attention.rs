@@ -4,9 +4,9 @@ use super::Blocks;
 use super::names::{Norms, Projections};
 use crate::build::{Leaves, divided};
 use crate::{
-    Activation, Alibi, Attention, Config, Differential, DynamicMask, HeadNorm, KeyValue, Linear,
-    Mask, Mixer, Mixing, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard,
-    Source, SpecError, Split,
+    Activation, Alibi, Attention, Config, Differential, DynamicMask, HeadNorm, KeyValue, Limits,
+    Linear, Mask, Mixer, Mixing, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets,
+    Shard, Source, SpecError, Split,
 };
 
 /// A gate on the heads' outputs.
@@ -234,15 +234,15 @@ impl Blocks<'_> {
         shard: Shard,
     ) -> Linear {
         let weight = self.weight(leaves, name);
-        let linear = leaves.linear_of(weight, bias, shape, shard);
-        self.within(leaves, name, linear)
+        let mut linear = leaves.linear_of(weight, bias, shape, shard);
+        linear.limits = self.limits(leaves, name);
+        linear
     }
 
-    /// A projection within its limits, where they have such.
-    fn within(&self, leaves: &mut Leaves, name: &str, linear: Linear) -> Linear {
-        let module = name.strip_suffix(".linear").filter(|_| self.limited);
-        let limits = module.map(|module| leaves.limits(module));
-        Linear { limits, ..linear }
+    /// The limits of a projection, where they have such.
+    fn limits(&self, leaves: &mut Leaves, name: &str) -> Option<Box<Limits>> {
+        let module = name.strip_suffix(".linear").filter(|_| self.limited)?;
+        Some(Box::new(leaves.limits(module)))
     }
 
     fn weight(&self, leaves: &Leaves, name: &str) -> Source {
@@ -270,8 +270,9 @@ impl Blocks<'_> {
             let bias = bias.then(|| stored(leaves.tensor(&format!("{name}.bias"))));
             let weight = stored(self.weight(leaves, name));
             let shape = [rows[part], self.hidden_size];
-            let linear = leaves.linear_of(weight, bias, shape, Shard::Column);
-            self.within(leaves, name, linear)
+            let mut linear = leaves.linear_of(weight, bias, shape, Shard::Column);
+            linear.limits = self.limits(leaves, name);
+            linear
         };
         let query = projection(0);
         let key_value = match self.keys_of_layer {

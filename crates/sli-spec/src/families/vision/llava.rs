@@ -115,6 +115,7 @@ fn tiled(
     let tile = parts.vision.size("image_size")?;
     let beside = BesidePlanes::Sizes {
         name: "image_sizes",
+        counts: most.map(|_| "batch_num_images"),
         tiling: Tiling {
             sizes: match most {
                 // As the class assumes.

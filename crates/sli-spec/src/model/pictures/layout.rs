@@ -89,6 +89,10 @@ pub enum BesidePlanes {
     Sizes {
         /// The tensor `[pictures, 2]`.
         name: &'static str,
+        /// The tensor of how many pictures stand together, of which only one that stands alone is cut; records may lack it,
+        /// and all are cut.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        counts: Option<&'static str>,
         /// How pictures are cut.
         tiling: Tiling,
     },
@@ -123,6 +127,8 @@ pub struct PreparedPictures<'a> {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles, where the model reads such.
     pub sizes: Vec<[u32; 2]>,
+    /// How many pictures stand together, where the model reads such and the record has them.
+    pub counts: Vec<u32>,
     /// Numbers of the shapes of each, where the model reads such.
     pub shapes: Vec<u32>,
     /// Of the patches of every view, or of the tiles of every picture, 1 for those that are none of padding, where the model
@@ -204,6 +210,17 @@ impl PictureLayout {
                 ..
             } => Some(name),
             Self::Padded { shapes, .. } => Some(shapes),
+            _ => None,
+        }
+    }
+
+    /// What the tensor of pictures that stand together is called, where there may be one.
+    pub fn counts(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes {
+                beside: BesidePlanes::Sizes { counts, .. },
+                ..
+            } => *counts,
             _ => None,
         }
     }

@@ -275,6 +275,10 @@ fn tiled(places: &[Place], has_vectors: bool) -> Vec<u32> {
                 sources.push(PictureRows::NONE);
             }
         }
+        if has_vectors && tiles.is_empty() {
+            // A picture that is not cut has one behind it.
+            sources.push(PictureRows::NONE);
+        }
     }
     sources
 }
@@ -330,6 +334,10 @@ fn shrunk(places: &[Place], most: usize) -> Vec<u32> {
                 ];
                 push(rows, shares);
             }
+            push([PictureRows::NONE; 4], [0.0; 4]);
+        }
+        if own[0] == 0 {
+            // A picture that is not cut has one behind it.
             push([PictureRows::NONE; 4], [0.0; 4]);
         }
         first += (own[0] * own[1]) as u32;

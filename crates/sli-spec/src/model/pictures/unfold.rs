@@ -296,7 +296,9 @@ impl Pictures {
         }
         let size = [*height as u32, *width as u32];
         let chosen: Vec<(usize, View)> = match beside {
-            BesidePlanes::Sizes { tiling, .. } => tiling.views(front, grid, sizes)?,
+            BesidePlanes::Sizes { tiling, .. } => {
+                tiling.views(front, grid, (sizes, &given.counts))?
+            }
             BesidePlanes::Within { .. } if !sizes.is_empty() => {
                 self.within(size, all.len(), sizes)?
             }
