@@ -69,12 +69,12 @@ fn io_hint(kind: io::ErrorKind) -> &'static str {
              stopped"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "choose an --out where you may write"
+            "choose a folder for `--out` where you may write"
         }
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::NotFound => {
-            "choose an --out that is a folder or can become one"
+            "choose for `--out` what is a folder or can become one"
         }
-        ErrorKind::InvalidFilename => "choose an --out with a shorter name",
+        ErrorKind::InvalidFilename => "choose a shorter name for `--out`",
         _ => {
             "once the file system works, run the same command again: it continues where it stopped"
         }

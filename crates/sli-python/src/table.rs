@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use arrow::array::{Array, AsArray, RecordBatchReader};
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type,
+    DataType, Float32Type, Float64Type, Int64Type, IntervalUnit, SchemaRef, UInt32Type, UInt64Type,
 };
 use arrow::ffi::FFI_ArrowSchema;
 use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
@@ -12,7 +12,7 @@ use fs_err::File;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyException, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyCapsuleMethods, PyList};
 
@@ -193,8 +193,20 @@ fn list<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<'py, PyAny>> 
 /// Writes the rows of an object with `__arrow_c_stream__` into a Parquet file; how many there are.
 #[pyfunction]
 pub fn write_parquet(py: Python<'_>, table: &Bound<'_, PyAny>, path: PathBuf) -> PyResult<u64> {
-    let capsule = table.call_method0("__arrow_c_stream__")?;
-    let capsule = capsule.cast_into::<PyCapsule>().map_err(PyErr::from)?;
+    let given = table.call_method0("__arrow_c_stream__");
+    let given = given.and_then(|given| Ok(given.cast_into::<PyCapsule>()?));
+    let capsule = given.map_err(|cause| {
+        if !cause.is_instance_of::<PyException>(py) {
+            return cause;
+        }
+        let error = errors::input(
+            py,
+            &format!("the table cannot be read: {}", cause.value(py)),
+            "give a table whose columns are of one type each, with a name of its own",
+        );
+        error.set_cause(py, Some(cause));
+        error
+    })?;
     let pointer = capsule.pointer_checked(Some(STREAM))?;
     // SAFETY: a capsule of this name holds an Arrow stream, which is moved out: what is left in its place is a released one.
     let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr().cast()) };
@@ -208,10 +220,21 @@ pub fn write_parquet(py: Python<'_>, table: &Bound<'_, PyAny>, path: PathBuf) ->
     let mut reader =
         RecordBatchStreamReader::try_new(stream).map_err(|error| unreadable(error.to_string()))?;
     let failed = |problem: String| errors::file(py, &problem);
+    let schema = reader.schema();
+    for field in schema.fields() {
+        if !is_kept(field.data_type()) {
+            let problem = format!(
+                "the column `{}` is of type {}, which no Parquet file holds",
+                field.name(),
+                field.data_type()
+            );
+            return Err(errors::input(py, &problem, "leave the column out"));
+        }
+    }
     let file = File::create(path).map_err(|error| failed(error.to_string()))?;
     // Only what the records are: of which library the types came is nothing.
     let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(file, reader.schema(), options)
+    let mut writer = ArrowWriter::try_new_with_options(file, schema, options)
         .map_err(|error| unreadable(error.to_string()))?;
     let mut rows = 0;
     // The stream may be made by Python, so the lock stays; signals are answered between batches.
@@ -225,4 +248,23 @@ pub fn write_parquet(py: Python<'_>, table: &Bound<'_, PyAny>, path: PathBuf) ->
     }
     writer.close().map_err(|error| failed(error.to_string()))?;
     Ok(rows)
+}
+
+/// Whether Parquet has a form for values of a type; its writer panics or fails late at those that it has none for.
+fn is_kept(kind: &DataType) -> bool {
+    match kind {
+        DataType::Union(..) | DataType::Interval(IntervalUnit::MonthDayNano) => false,
+        DataType::Struct(fields) => {
+            !fields.is_empty() && fields.iter().all(|field| is_kept(field.data_type()))
+        }
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _)
+        | DataType::RunEndEncoded(_, field) => is_kept(field.data_type()),
+        DataType::Dictionary(_, kind) => is_kept(kind),
+        _ => true,
+    }
 }

@@ -12,6 +12,11 @@ import sli
 QUICK = {"memory": "1GiB", "compute": "f32", "progress": False}
 
 
+class _OfAnotherKind:
+    def __arrow_c_stream__(self, requested_schema=None):
+        raise ValueError("no stream")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -32,6 +37,7 @@ QUICK = {"memory": "1GiB", "compute": "f32", "progress": False}
         ([{"nothing": 1}], "text"),
         ([float("nan")], "record 0"),
         ([{"text": "a", "weight": float("inf")}], "record 0"),
+        (_OfAnotherKind(), "no stream"),
     ],
 )
 def test_data_that_cannot_be_used(model, data, said):
@@ -49,6 +55,37 @@ def test_a_stream_that_fails_is_what_is_raised(model):
 
     with pytest.raises(RuntimeError, match="the source is gone"):
         sli.run(model, records(), **QUICK)
+
+
+def test_columns_that_no_file_holds(model):
+    import pyarrow as pa
+
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+    interval = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    for column in (union, interval, pa.array([[{}]], pa.list_(pa.struct([])))):
+        with pytest.raises(sli.InputError, match="`odd`") as caught:
+            sli.run(model, pa.table({"text": ["a"], "odd": column}), **QUICK)
+        assert "leave the column out" in caught.value.hint
+
+
+def test_hints_speak_of_arguments(model, tmp_path):
+    from sli._errors import spoken
+
+    assert spoken("run with --take hidden:LAYERS and --take scores") == "run with take='hidden:LAYERS' and take='scores'"
+    assert spoken("--memory 4: more than there is") == "memory=4: more than there is"
+    assert spoken("give a smaller --context-size") == "give a smaller context_size"
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(sli.FileError) as caught:
+        sli.run(model, ["a"], out=file, **QUICK)
+    assert "`out`" in caught.value.hint
+
+
+@pytest.mark.parametrize("manifest", ["", "{}", "[]", "null", '{"files": 5}', '{"files": [5]}', '{"files": [{"name": 5}]}'])
+def test_folders_that_are_no_results(tmp_path, manifest):
+    (tmp_path / "run.json").write_text(manifest)
+    with pytest.raises(sli.UsageError, match="run.json"):
+        sli.Results(tmp_path)
 
 
 def test_files_that_cannot_be_used(model, tmp_path):
@@ -99,6 +136,9 @@ def test_arguments_that_make_no_sense(model, texts):
         sli.run(model, texts, skip_empty="yes", **QUICK)
     with pytest.raises(TypeError):
         sli.run(None, texts, **QUICK)
+    for take in (None, 5, b"scores"):
+        with pytest.raises(TypeError, match="take must be"):
+            sli.run(model, texts, take=take, **QUICK)
     with pytest.raises(TypeError):
         sli.run(model, texts, **{**QUICK, "progress": 3})
     with pytest.raises(sli.UsageError):

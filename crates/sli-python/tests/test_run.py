@@ -68,6 +68,31 @@ def test_every_kind_of_data(model, texts, results, tmp_path):
         assert again.scores["id"] == ["0", "1", "2"], kind
 
 
+def test_columns_are_datasets(model, texts, results, tmp_path):
+    import pandas as pd
+    import pyarrow as pa
+
+    parts = pa.chunked_array([texts[:1], texts[1:]])
+    columns = [pd.Series(texts), pd.Series(texts, dtype="category"), pa.array(texts), parts, np.array(texts)]
+    for number, column in enumerate(columns):
+        found = sli.run(model, column, out=tmp_path / str(number), **{**QUICK, "memory": np.int64(1 << 30)})
+        assert found.scores["sum_logprob"] == results.scores["sum_logprob"], type(column)
+
+
+def test_results_travel_by_their_folder(model, texts, tmp_path):
+    import copy
+    import pickle
+
+    kept = sli.run(model, texts[:1], out=tmp_path / "kept", **QUICK)
+    there = pickle.loads(pickle.dumps((kept, kept.scores)))
+    assert there[0].scores["id"] == there[1]["id"] == kept.scores["id"]
+    passing = sli.run(model, texts[:1], **QUICK)
+    for object in (passing, passing.scores):
+        assert copy.deepcopy(object) is object
+        with pytest.raises(TypeError, match="temporary"):
+            pickle.dumps(object)
+
+
 def test_conversations_and_prompts_in_tables(model):
     import pyarrow
 
@@ -213,7 +238,7 @@ def test_a_model_is_verified(tmp_path):
     strict = sli.verify(model, against, tolerance=1e-12, receipt=tmp_path / "receipt.json", progress=False)
     assert not strict["passed"] and json.loads((tmp_path / "receipt.json").read_text()) == strict
     assert sorted(path.name for path in tmp_path.iterdir()) == ["receipt.json"]
-    with pytest.raises(sli.SLIError, match="No such file") as caught:
+    with pytest.raises(sli.SLIError, match="no such folder or file") as caught:
         sli.verify(model, tmp_path / "none.safetensors")
     assert caught.value.hint
     with pytest.raises(sli.UsageError, match="--max-length"):
@@ -223,7 +248,7 @@ def test_a_model_is_verified(tmp_path):
 def test_parts_become_one(model, texts, results, tmp_path):
     takes = ["scores", "hidden:0,last,norm", "profile"]
     parts = [sli.run(model, texts, out=tmp_path / f"part-{part}", take=takes, shard=(part, 2), **QUICK) for part in (1, 2)]
-    merged = sli.merge([part.path for part in parts], tmp_path / "merged")
+    merged = sli.merge((part.path for part in parts), tmp_path / "merged")
     assert merged.scores["sum_logprob"] == results.scores["sum_logprob"]
     assert merged.layers == results.layers
     assert np.array_equal(merged.hidden("last")["1"], results.hidden("last")["1"])
@@ -293,7 +318,7 @@ def test_exports(model, texts, tmp_path):
     out = tmp_path / "saelens"
     with pytest.raises(sli.UsageError, match="different lengths") as caught:
         sli.export(ran, "saelens", out)
-    assert "--context-size" in caught.value.hint
+    assert "context_size=" in caught.value.hint
     exported = sli.export(ran, "saelens", out, context_size=2)
     pieces = sum(tokens // 2 for tokens in ran.scores["tokens"])
     assert exported["rows"] == pieces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -58,6 +59,9 @@ def _texts(keyword: str, value: Any, repeats: bool) -> list[str]:
 
 
 def _text(keyword: str, value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "__index__"):
+        # A whole number of numpy.
+        value = operator.index(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float, os.PathLike)):
         raise TypeError(f"{keyword} must be a string or a number, not {value!r}")
     text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)

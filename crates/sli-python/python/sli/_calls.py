@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments, _sli
@@ -51,7 +51,7 @@ def run(
     Raises :class:`SLIError`, by what can be done about it. ``KeyboardInterrupt`` ends a run with what is done kept.
     """
     _demand_records(data)
-    named = _named(memory, threads, compute, max_length, {"take": [take] if isinstance(take, str) else list(take), **flags})
+    named = _named(memory, threads, compute, max_length, {"take": _takes(take), **flags})
     arguments = _arguments.of("run", named)
     return _over(data, out, (_sli.run, arguments, [_arguments.model(model, revision)]), progress)
 
@@ -61,6 +61,14 @@ def _named(
 ) -> dict[str, Any]:
     """Flags by the names of keyword arguments."""
     return {"memory": memory, "threads": threads, "compute": compute, "max_length": max_length, **others}
+
+
+def _takes(take: str | Sequence[str]) -> list[str]:
+    if isinstance(take, str):
+        return [take]
+    if not isinstance(take, Iterable) or isinstance(take, (bytes, Mapping)):
+        raise TypeError(f"take must be the name of a result or a list of names, not {take!r}")
+    return list(take)
 
 
 def _demand_records(data: Data) -> None:
@@ -169,7 +177,7 @@ def plan(
     **flags: Unpack[RunFlags],
 ) -> dict[str, Any]:
     """What :func:`run` would read, write, hold and take, as ``sli plan --json`` says it; nothing is run."""
-    named = _named(memory, threads, compute, max_length, {"take": [take] if isinstance(take, str) else list(take), **flags})
+    named = _named(memory, threads, compute, max_length, {"take": _takes(take), **flags})
     arguments = _arguments.of("plan", named)
     attendant = Attendant(progress)
     with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
@@ -203,17 +211,18 @@ def architectures() -> list[dict[str, Any]]:
 
 
 def merge(
-    parts: Sequence[str | os.PathLike[str]],
+    parts: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     fresh: bool = False,
 ) -> Results:
     """Makes of the results of all parts of a dataset (``run(..., shard=(1, 4))``, in any order) those of one run over all of it, to
     the byte. One that was interrupted goes on when the same call is made again."""
-    if isinstance(parts, (str, bytes, os.PathLike)) or not len(parts):
-        raise usage_error("parts is a list of folders", "sli.merge(['part-1', 'part-2'], out='results')")
     place = os.fsdecode(os.fspath(out))
-    folders = [os.fsdecode(os.fspath(part)) for part in parts]
+    is_one = isinstance(parts, (str, bytes, os.PathLike))
+    folders = [] if is_one else [os.fsdecode(os.fspath(part)) for part in parts]
+    if not folders:
+        raise usage_error("parts is a list of folders", "sli.merge(['part-1', 'part-2'], out='results')")
     arguments = [*_arguments.of("merge", {"fresh": fresh}), f"--out={place}", "--", *folders]
     _sli.merge(arguments, Attendant(False))
     return Results(place)

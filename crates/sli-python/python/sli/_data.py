@@ -46,11 +46,19 @@ def _table(data: Any) -> Any:
     """The data as an Arrow stream, where it is a table."""
     if hasattr(data, "with_format") and hasattr(data, "features"):
         return _of_datasets(data)
+    if _is_column(data):
+        return None
     if hasattr(data, "__arrow_c_stream__"):
         return data
     if hasattr(data, "to_arrow"):
         return data.to_arrow()
     return None
+
+
+def _is_column(data: Any) -> bool:
+    """Whether it is one column, of pandas, Polars or Arrow: its items are the records."""
+    is_typed = hasattr(data, "dtype") or hasattr(data, "type")
+    return is_typed and isinstance(data, Iterable) and not (hasattr(data, "columns") or hasattr(data, "schema"))
 
 
 def _of_datasets(data: Any) -> Any:
@@ -95,6 +103,8 @@ def _at(error: InputError, number: int) -> InputError:
 
 
 def _record(item: Any) -> Any:
+    if hasattr(item, "as_py"):
+        item = item.as_py()
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, Mapping):

@@ -56,14 +56,16 @@ _CLASSES = {
     for kind in (SLIError, UsageError, ModelError, UnsupportedArchitectureError, InputError, BudgetError, FileError)
 }
 
-_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)((?: |=)(?:'[^']*'|[^\s;,:`]+))?")
+#: Whose flags the package has as arguments.
+_COMMANDS = ("run", "diff", "verify", "batch", "merge", "report", "export")
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)((?: |=)(?:'[^']*'|(?:[^\s;,:`]|[:,](?=\S))+))?")
 
 
 def spoken(hint: str) -> str:
     """The hint with the flags of the command line as the arguments of this package."""
     from . import _sli
 
-    flags = {name: takes for name, takes, *_ in _sli.flags("run")}
+    flags = {name: takes for command in _COMMANDS for name, takes, *_ in _sli.flags(command)}
 
     def argument(match: re.Match[str]) -> str:
         name, value = match[1], match[2] or ""

@@ -60,6 +60,17 @@ class Table:
     def __len__(self) -> int:
         return len(self._table)
 
+    def __reduce__(self) -> tuple[type[Table], tuple[str]]:
+        if self._folder is not None:
+            raise TypeError("a table in a temporary folder goes with its object and cannot be pickled; give sli.run out='...'")
+        return Table, (os.path.abspath(self.path),)
+
+    def __copy__(self) -> Table:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Table:
+        return self
+
     def __getitem__(self, column: str) -> list[Any]:
         """A column as a list."""
         if column not in self.columns:
@@ -243,14 +254,32 @@ class Results:
         try:
             with open(manifest, encoding="utf-8") as file:
                 self.manifest: dict[str, Any] = json.load(file)
+            names = [file["name"] for file in self.manifest["files"]]
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("a file has no name")
+            if "records" not in self.manifest or "tokens" not in self.manifest:
+                raise ValueError("it does not say how much was run")
         except FileNotFoundError:
             hint = "an interrupted run ends when the same call is made again"
             raise usage_error(f"{self.path} holds no finished run: there is no run.json", hint) from None
         except (OSError, ValueError) as error:
             hint = "run again with fresh=True"
             raise usage_error(f"{manifest} cannot be read: {error}", hint) from error
+        except (KeyError, TypeError) as error:
+            raise usage_error(f"{manifest} is no manifest of a run", "run again with fresh=True") from error
         self._tables: dict[str, Table] = {}
         self._tensors: weakref.WeakValueDictionary[str, Tensors] = weakref.WeakValueDictionary()
+
+    def __reduce__(self) -> tuple[type[Results], tuple[str]]:
+        if self._folder is not None:
+            raise TypeError("results in a temporary folder go with their object and cannot be pickled; give sli.run out='...'")
+        return Results, (os.path.abspath(self.path),)
+
+    def __copy__(self) -> Results:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Results:
+        return self
 
     @property
     def files(self) -> list[str]:
@@ -382,7 +411,7 @@ def _boundary(layer: int | str) -> tuple[str | None, str]:
     if isinstance(layer, int):
         return None, f"{layer:03}"
     stack, _, place = layer.rpartition(".")
-    return stack or None, f"{int(place):03}" if place.isdigit() else place
+    return stack or None, f"{int(place):03}" if place.isdecimal() and len(place) < 10 else place
 
 
 def _table_html(table: Table) -> str:

@@ -168,9 +168,14 @@ impl Answers {
         })
     }
 
-    /// The line that answers the next request. `lacking`: why it cannot be answered.
-    pub fn line(&mut self, asked: Asked<'_>, lacking: Option<String>) -> Result<Vec<u8>, Error> {
+    /// The line that answers the next request, and whether it refuses it. `lacking`: why it cannot be answered.
+    pub fn line(
+        &mut self,
+        asked: Asked<'_>,
+        lacking: Option<String>,
+    ) -> Result<(Vec<u8>, bool), Error> {
         let Asked { number, request } = asked;
+        let custom_id = Some(request.custom_id.as_str());
         let count = request.ask.records().len() as u64;
         let records = self.next..self.next + count;
         self.next = records.end;
@@ -182,12 +187,14 @@ impl Answers {
             is_cut.then(|| "the input has more tokens than the model has positions for".to_owned());
         let problem = lacking.or_else(|| problem.map(str::to_owned)).or(cut);
         if let Some(problem) = problem {
-            return refusal_line(number, Some(&request.custom_id), &Problem::new(problem));
+            let refusal = refusal_line(number, custom_id, &Problem::new(problem))?;
+            return Ok((refusal, true));
         }
-        let custom_id = Some(request.custom_id.as_str());
         match self.body(asked, records) {
-            Ok(body) => line(number, custom_id, 200, body, None),
-            Err(Refused::Request(problem)) => refusal_line(number, custom_id, &problem),
+            Ok(body) => Ok((line(number, custom_id, 200, body, None)?, false)),
+            Err(Refused::Request(problem)) => {
+                Ok((refusal_line(number, custom_id, &problem)?, true))
+            }
             Err(Refused::Results(error)) => Err(EngineError::from(error).into()),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Problem;
 use crate::error::Error;
+use crate::input::BYTE_ORDER_MARK;
 
 /// What is said of requests that want text.
 const NO_TEXT: &str = "scores and embeds only";
@@ -87,7 +88,9 @@ pub struct Reader {
     path: PathBuf,
     file: std::io::BufReader<File>,
     line: Vec<u8>,
-    /// Names so far.
+    /// Nothing was read yet.
+    is_first: bool,
+    /// Names so far, of lines that cannot be answered too.
     known: HashSet<[u8; 32]>,
 }
 
@@ -103,6 +106,7 @@ impl Reader {
             path: path.to_owned(),
             file: std::io::BufReader::new(File::open(path).map_err(failed)?),
             line: Vec::new(),
+            is_first: true,
             known: HashSet::new(),
         })
     }
@@ -120,18 +124,26 @@ impl Reader {
             if read == 0 {
                 return Ok(None);
             }
+            if std::mem::take(&mut self.is_first) {
+                let mark = BYTE_ORDER_MARK.to_string();
+                if self.line.starts_with(mark.as_bytes()) {
+                    self.line.drain(..mark.len());
+                }
+            }
             if !self.line.trim_ascii().is_empty() {
                 break;
             }
         }
         let mut line = of_line(&self.line);
-        if let Ok(request) = &line
-            && !self
-                .known
-                .insert(*blake3::hash(request.custom_id.as_bytes()).as_bytes())
+        let id = match &line {
+            Ok(request) => Some(&request.custom_id),
+            Err((id, _)) => id.as_ref(),
+        };
+        if let Some(id) = id
+            && !self.known.insert(*blake3::hash(id.as_bytes()).as_bytes())
         {
             let problem = Problem::of("custom_id", "an earlier line has the same `custom_id`");
-            line = Err((Some(request.custom_id.clone()), problem));
+            line = Err((Some(id.clone()), problem));
         }
         Ok(Some(line))
     }
@@ -265,9 +277,14 @@ impl Body {
                 return Err(Problem::of("chat_template_kwargs", problem));
             }
         };
-        let asks = self
-            .given("add_generation_prompt")
-            .unwrap_or(Value::Bool(true));
+        let asks = match self.given("add_generation_prompt") {
+            None => Value::Bool(true),
+            Some(asks @ Value::Bool(_)) => asks,
+            Some(_) => {
+                let problem = "`add_generation_prompt` is neither true nor false";
+                return Err(Problem::of("add_generation_prompt", problem));
+            }
+        };
         arguments.insert("add_generation_prompt".to_owned(), asks);
         let mut conversation = json!({"messages": messages, "chat_template_kwargs": arguments});
         for name in ["tools", "documents"] {

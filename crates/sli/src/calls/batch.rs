@@ -187,14 +187,14 @@ fn write_records(input: &Path, records: &Path) -> Result<Survey, Error> {
 fn write_answers(
     input: &Path,
     output: &Path,
-    mut answer: impl FnMut(Asked<'_>) -> Result<Option<Vec<u8>>, Error>,
+    mut answer: impl FnMut(Asked<'_>) -> Result<Option<(Vec<u8>, bool)>, Error>,
 ) -> Result<Answered, Error> {
     let unwritten = failed("cannot write the answers", output);
     let mut reader = Reader::open(input)?;
     let mut file = BufWriter::new(File::create(output).map_err(&unwritten)?);
     let (mut lines, mut refused) = (0, 0);
     while let Some(line) = reader.next()? {
-        let bytes = match line {
+        let answer = match line {
             Ok(request) => {
                 let asked = Asked {
                     number: lines,
@@ -202,12 +202,10 @@ fn write_answers(
                 };
                 answer(asked)?
             }
-            Err((id, problem)) => {
-                refused += 1;
-                Some(refusal_line(lines, id.as_deref(), &problem)?)
-            }
+            Err((id, problem)) => Some((refusal_line(lines, id.as_deref(), &problem)?, true)),
         };
-        if let Some(bytes) = bytes {
+        if let Some((bytes, is_refusal)) = answer {
+            refused += u64::from(is_refusal);
             file.write_all(&bytes).map_err(&unwritten)?;
         }
         lines += 1;

@@ -280,8 +280,8 @@ fn log_probabilities_are_those_of_a_run() {
 fn what_cannot_be_answered_stops_nothing() {
     let place = Place::with_llama();
     let long = vec![3; 400];
-    let mut requests = String::from("{broken\n\n");
-    requests += &embedding("first", &json!("a dog"));
+    let mut requests = String::from("\u{feff}") + &embedding("first", &json!("a dog"));
+    requests += "{broken\n\n";
     requests += &request(
         "talk",
         "/v1/completions",
@@ -300,6 +300,9 @@ fn what_cannot_be_answered_stops_nothing() {
     );
     let bad = json!({"messages": [{"role": "user", "content": 3}], "prompt_logprobs": 1, "max_tokens": 0});
     requests += &request("chat", "/v1/chat/completions", &bad);
+    requests += &embedding("talk", &json!("twice"));
+    let asks = json!({"messages": [{"role": "user", "content": "a"}], "prompt_logprobs": 1, "max_tokens": 0, "add_generation_prompt": "no"});
+    requests += &request("asks", "/v1/chat/completions", &asks);
     requests += &embedding("last", &json!("a dog"));
     place.write("requests.jsonl", requests);
     let batch = [
@@ -310,11 +313,15 @@ fn what_cannot_be_answered_stops_nothing() {
         "-o",
         "answers.jsonl",
     ];
-    place.sli(&batch).success();
+    let said = place.sli(&batch).success().stderr;
+    assert!(
+        said.contains("warning: 11 of them are no requests"),
+        "{said}"
+    );
     let found = lines(&place.path("answers.jsonl"));
     for (line, (id, says)) in found.iter().zip([
-        (Value::Null, "no JSON"),
         (json!("first"), ""),
+        (Value::Null, "no JSON"),
         (json!("talk"), "scores and embeds only"),
         (json!("long"), "400 tokens"),
         (json!("cut"), "more tokens than the model has positions for"),
@@ -323,6 +330,8 @@ fn what_cannot_be_answered_stops_nothing() {
         (json!("where"), "is none of"),
         (json!("wide"), "`dimensions` is 9999"),
         (json!("chat"), "each with `role`"),
+        (json!("talk"), "same `custom_id`"),
+        (json!("asks"), "neither true nor false"),
         (json!("last"), ""),
     ]) {
         assert_eq!(line["custom_id"], id, "{line}");
@@ -339,9 +348,9 @@ fn what_cannot_be_answered_stops_nothing() {
             "{said}"
         );
     }
-    assert_eq!(found.len(), 11);
+    assert_eq!(found.len(), 13);
     let vector = |line: &Value| line["response"]["body"]["data"][0]["embedding"].clone();
-    assert_eq!(vector(&found[1]), vector(&found[10]));
+    assert_eq!(vector(&found[0]), vector(&found[12]));
     place
         .sli(&batch)
         .failure(2, &["answers.jsonl is there already", "hint: --fresh"]);
