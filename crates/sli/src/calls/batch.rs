@@ -66,6 +66,26 @@ impl Survey {
 struct Work(PathBuf);
 
 impl Work {
+    /// What of it is in the folder.
+    const NAMES: [&str; 4] = ["records.jsonl", "prepared.json", "answers.jsonl", "run"];
+
+    /// Makes the folder. What else is in one that is there already is somebody's own, and would go with the batch.
+    fn make(&self) -> Result<(), Error> {
+        let unmade = failed("cannot make the folder of the batch", &self.0);
+        fs_err::create_dir_all(&self.0).map_err(&unmade)?;
+        for entry in fs_err::read_dir(&self.0).map_err(&unmade)? {
+            let name = entry.map_err(&unmade)?.file_name();
+            if !Self::NAMES.iter().any(|own| name == *own) {
+                let (folder, name) = (self.0.display(), name.display());
+                return Err(Error::Usage {
+                    problem: format!("{folder} has `{name}`, which is of no batch"),
+                    hint: "move that folder away, or give another file for the answers".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn of(output: &Path) -> Self {
         let mut name = OsString::from(output);
         name.push(".work");
@@ -97,8 +117,7 @@ pub fn batch(arguments: &BatchArgs, host: &dyn Host) -> Result<Answered, Error> 
     // A wrong path leaves nothing behind.
     drop(Reader::open(&arguments.input)?);
     let work = Work::of(&arguments.output);
-    fs_err::create_dir_all(&work.0)
-        .map_err(failed("cannot make the folder of the batch", &work.0))?;
+    work.make()?;
     or_afresh(arguments.fresh, "the run", host, |fresh| {
         answer(arguments, &work, fresh, host)
     })

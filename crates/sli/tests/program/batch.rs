@@ -374,6 +374,12 @@ fn what_cannot_be_answered_stops_nothing() {
             );
         assert!(fs_err::read(place.path("requests.jsonl")).unwrap() == requests);
     }
+    // A folder of somebody else does not go with the batch.
+    place.write("own.jsonl.work/notes.txt", "mine");
+    place
+        .sli(&["batch", "model", "-i", "requests.jsonl", "-o", "own.jsonl"])
+        .failure(2, &["`notes.txt`, which is of no batch", "hint: move"]);
+    assert!(place.path("own.jsonl.work/notes.txt").exists());
     // No request at all is no reason to open a model.
     place.write("requests.jsonl", "nothing\n");
     let none = [
