@@ -4,7 +4,7 @@
     python reference.py offload MODEL DATA.jsonl [--batch N]   accelerate's disk offload: what does not fit --resident stays on disk
 
 All records of DATA have one length; `--batch` of them (default: all) go through the model together, as a user who knows
-his machine would choose. Weights and activations are bf16, the scores (log-probabilities of the next token) are f32.
+his machine would choose; what they see is read from their `tensors`. Weights and activations are bf16, the scores (log-probabilities of the next token) are f32.
 """
 
 import argparse
@@ -12,11 +12,13 @@ import json
 import resource
 import tempfile
 import time
+from pathlib import Path
 
 BEGAN = time.perf_counter()
 
 import torch
 import transformers
+from safetensors import safe_open
 
 
 def main():
@@ -30,7 +32,13 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with open(arguments.data) as file:
-        ids = torch.tensor([json.loads(line)["input_ids"] for line in file])
+        records = [json.loads(line) for line in file]
+    ids = torch.tensor([record["input_ids"] for record in records])
+    seen = None
+    if "tensors" in records[0]:
+        names = [record["tensor_prefix"] + "pixel_values" for record in records]
+        with safe_open(Path(arguments.data).parent / records[0]["tensors"], "pt") as file:
+            seen = torch.cat([file.get_tensor(name) for name in names]).to(torch.bfloat16)
     options = {}
     offload = tempfile.TemporaryDirectory()
     if arguments.how == "offload":
@@ -39,12 +47,16 @@ def main():
             "max_memory": {"cpu": arguments.resident},
             "offload_folder": offload.name,
         }
-    model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.bfloat16, **options).eval()
+    kind = transformers.AutoModelForCausalLM if seen is None else transformers.AutoModelForImageTextToText
+    model = kind.from_pretrained(arguments.model, dtype=torch.bfloat16, **options).eval()
     loaded = time.perf_counter()
     total = 0.0
     with torch.inference_mode():
-        for batch in ids.split(arguments.batch or len(ids)):
-            hidden = model.base_model(batch, use_cache=False).last_hidden_state
+        size = arguments.batch or len(ids)
+        for first in range(0, len(ids), size):
+            batch = ids[first : first + size]
+            given = {} if seen is None else {"pixel_values": seen[first : first + size]}
+            hidden = model.base_model(batch, use_cache=False, **given).last_hidden_state
             for row, states in zip(batch, hidden):
                 # Some models keep what goes through their layers in f32.
                 logits = model.lm_head(states.to(model.lm_head.weight.dtype)).float()

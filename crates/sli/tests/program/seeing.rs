@@ -408,6 +408,22 @@ fn a_picture_behind_several_questions_runs_once() {
 }
 
 #[test]
+fn tokens_around_pictures_without_pictures_are_refused() {
+    let place = Place::new();
+    fs_err::create_dir_all(place.path("model")).unwrap();
+    Golden::open("ovis2").write(&place.path("model"), Stored::F32);
+    place.write("in.jsonl", "{\"id\": \"x\", \"input_ids\": [9, 1, 12]}\n");
+    let run = command("in.jsonl", "out", "scores");
+    let says = [
+        "record `x`: token 1 stands around pictures",
+        "hint: give the record's pictures",
+    ];
+    place.sli(&run).failure(3, &says);
+    place.write("in.jsonl", "{\"input_ids\": [9, 11, 12]}\n");
+    place.sli(&run).success();
+}
+
+#[test]
 fn a_completion_does_not_see_itself() {
     let place = Place::new();
     fs_err::create_dir_all(place.path("model")).unwrap();
