@@ -167,6 +167,21 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
                 }
             }
             for word in 0..B::WORDS {
+                let activation = |r: usize| B::activation(s, a.add(r * BLOCK_ROW_BYTES + 4 * word));
+                // In the order that leaves the sums in the registers: all vectors of weights and one activation beside them, or one vector
+                // of weights and all activations. Every sum gets the same products one after the other.
+                if R < V * P && R * P * V + V * P + 1 > S::TILE_SUMS + 4 {
+                    let activations: [_; R] = std::array::from_fn(activation);
+                    for p in 0..P {
+                        for v in 0..V {
+                            let weights = B::weights(s, b.add(p * tile.b_stride), v, word);
+                            for (row, activation) in sums.iter_mut().zip(activations) {
+                                row[p][v] = B::multiply_add(s, row[p][v], activation, weights);
+                            }
+                        }
+                    }
+                    continue;
+                }
                 let mut weights = [[B::weights(s, b, 0, word); V]; P];
                 for (p, panel) in weights.iter_mut().enumerate() {
                     for (v, vector) in panel.iter_mut().enumerate() {
@@ -174,7 +189,7 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
                     }
                 }
                 for (r, row) in sums.iter_mut().enumerate() {
-                    let activation = B::activation(s, a.add(r * BLOCK_ROW_BYTES + 4 * word));
+                    let activation = activation(r);
                     for (p, panel) in row.iter_mut().enumerate() {
                         for (v, sum) in panel.iter_mut().enumerate() {
                             *sum = B::multiply_add(s, *sum, activation, weights[p][v]);
