@@ -33,6 +33,14 @@ pub struct Area {
 }
 
 impl Area {
+    /// A square.
+    pub fn square(side: u32) -> Self {
+        Self {
+            height: side,
+            width: side,
+        }
+    }
+
     /// Its pixels.
     pub fn pixels(self) -> u64 {
         u64::from(self.height) * u64::from(self.width)
@@ -70,10 +78,7 @@ impl Size {
     pub fn area_or_square(&self) -> Option<Area> {
         self.area().or_else(|| {
             let side = self.shortest_edge?;
-            Some(Area {
-                height: side,
-                width: side,
-            })
+            Some(Area::square(side))
         })
     }
 

@@ -37,74 +37,27 @@ fn problem(error: &clap::Error) -> String {
     text[..end].trim_end().to_owned()
 }
 
-/// `sli run`.
-pub fn run(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<RunArgs> {
-    match parse(py, "run", arguments)? {
-        Command::Run(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a run")),
-    }
+/// A function for the arguments of each command.
+macro_rules! commands {
+    ($($name:ident: $command:ident($arguments:ident), $what:literal;)*) => {$(
+        #[doc = concat!("`sli ", stringify!($name), "`.")]
+        pub fn $name(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<$arguments> {
+            match parse(py, stringify!($name), arguments)? {
+                Command::$command(arguments) => Ok(arguments),
+                _ => Err(errors::usage(py, concat!("not the arguments of ", $what))),
+            }
+        }
+    )*};
 }
 
-/// `sli diff`.
-pub fn diff(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<DiffArgs> {
-    match parse(py, "diff", arguments)? {
-        Command::Diff(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a comparison")),
-    }
-}
-
-/// `sli plan`.
-pub fn plan(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<PlanArgs> {
-    match parse(py, "plan", arguments)? {
-        Command::Plan(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a plan")),
-    }
-}
-
-/// `sli inspect`.
-pub fn inspect(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<InspectArgs> {
-    match parse(py, "inspect", arguments)? {
-        Command::Inspect(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of an inspection")),
-    }
-}
-
-/// `sli batch`.
-pub fn batch(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<BatchArgs> {
-    match parse(py, "batch", arguments)? {
-        Command::Batch(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a batch")),
-    }
-}
-
-/// `sli merge`.
-pub fn merge(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<MergeArgs> {
-    match parse(py, "merge", arguments)? {
-        Command::Merge(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a merge")),
-    }
-}
-
-/// `sli report`.
-pub fn report(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<ReportArgs> {
-    match parse(py, "report", arguments)? {
-        Command::Report(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a report")),
-    }
-}
-
-/// `sli export`.
-pub fn export(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<ExportArgs> {
-    match parse(py, "export", arguments)? {
-        Command::Export(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of an export")),
-    }
-}
-
-/// `sli verify`.
-pub fn verify(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<VerifyArgs> {
-    match parse(py, "verify", arguments)? {
-        Command::Verify(arguments) => Ok(arguments),
-        _ => Err(errors::usage(py, "not the arguments of a verification")),
-    }
+commands! {
+    run: Run(RunArgs), "a run";
+    diff: Diff(DiffArgs), "a comparison";
+    plan: Plan(PlanArgs), "a plan";
+    inspect: Inspect(InspectArgs), "an inspection";
+    batch: Batch(BatchArgs), "a batch";
+    merge: Merge(MergeArgs), "a merge";
+    report: Report(ReportArgs), "a report";
+    export: Export(ExportArgs), "an export";
+    verify: Verify(VerifyArgs), "a verification";
 }

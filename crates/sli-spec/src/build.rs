@@ -194,14 +194,7 @@ impl Leaves {
         };
         let weight = self.weight(weight, &[out_features, in_features], shard);
         let bias = bias.map(|bias| self.weight(bias, &[out_features], bias_shard));
-        Linear {
-            weight,
-            bias,
-            out_features,
-            in_features,
-            adapter: None,
-            limits: None,
-        }
+        Linear::plain(weight, bias, [out_features, in_features])
     }
 
     /// `NAME.weight` `[columns, 1, kernel]` and, if there is one, `NAME.bias` `[columns]`.

@@ -214,6 +214,16 @@ impl Config {
         self.count(key, 1, MAX_SIZE)
     }
 
+    /// So many times the factor of `key`, in whole numbers: the features of a network.
+    pub fn scaled(&self, key: &str, of: usize) -> Result<usize, SpecError> {
+        let scaled = self.positive(key)? * of as f64;
+        if !(1.0..=MAX_SIZE as f64).contains(&scaled) {
+            let expected = format!("a factor of {of} that gives 1 to {MAX_SIZE}");
+            return Err(self.invalid(key, expected));
+        }
+        Ok(scaled as usize)
+    }
+
     /// A number that may be zero (a layer index, a number of dense layers).
     pub fn index(&self, key: &str) -> Result<usize, SpecError> {
         self.required(key, self.count(key, 0, MAX_SIZE)?)

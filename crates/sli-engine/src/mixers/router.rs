@@ -364,14 +364,7 @@ mod tests {
 
     #[test]
     fn experts_of_every_token_share_the_weight_with_the_chosen_ones() {
-        let projection = Linear {
-            weight: WeightIndex(0),
-            bias: None,
-            out_features: 4,
-            in_features: 1,
-            adapter: None,
-            limits: None,
-        };
+        let projection = Linear::plain(WeightIndex(0), None, [4, 1]);
         let router = Router {
             always: 1,
             ..Router::plain(projection, RouterScore::ShareOfSigmoids, 2)

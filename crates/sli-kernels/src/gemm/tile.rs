@@ -170,7 +170,7 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
                 let activation = |r: usize| B::activation(s, a.add(r * BLOCK_ROW_BYTES + 4 * word));
                 // In the order that leaves the sums in the registers: all vectors of weights and one activation beside them, or one vector
                 // of weights and all activations. Every sum gets the same products one after the other.
-                if R < V * P && R * P * V + V * P + 1 > S::TILE_SUMS + 4 {
+                if R < V * P && R * P * V + V * P + 1 > S::REGISTERS {
                     let activations: [_; R] = std::array::from_fn(activation);
                     for p in 0..P {
                         for v in 0..V {

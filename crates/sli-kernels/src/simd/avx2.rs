@@ -51,6 +51,7 @@ unsafe fn compute<B: Panel, const R: usize, const P: usize>(token: Avx2, args: &
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE_ROWS: usize = 3;
+    const REGISTERS: usize = 16;
     const TILE_SUMS: usize = 12;
 
     type F = __m256;

@@ -80,6 +80,7 @@ fn lanes(count: usize) -> __mmask16 {
 impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
+    const REGISTERS: usize = 32;
     const TILE_SUMS: usize = 28;
 
     type F = __m512;

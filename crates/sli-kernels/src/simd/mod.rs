@@ -43,7 +43,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Most rows of a register tile of the matrix product.
     const TILE_ROWS: usize;
-    /// Vector registers that a register tile may use for its sums.
+    /// Vector registers.
+    const REGISTERS: usize;
+    /// Those that a register tile may use for its sums.
     const TILE_SUMS: usize;
 
     /// A vector of `f32`.

@@ -19,6 +19,7 @@ pub(crate) struct Neon;
 impl Simd for Neon {
     const LANES: usize = 4;
     const TILE_ROWS: usize = 3;
+    const REGISTERS: usize = 32;
     const TILE_SUMS: usize = 24;
 
     type F = float32x4_t;

@@ -39,6 +39,7 @@ fn halves(pair: u32) -> (f32, f32) {
 impl Simd for Plain {
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 3;
+    const REGISTERS: usize = 16;
     const TILE_SUMS: usize = 12;
 
     type F = [f32; LANES];

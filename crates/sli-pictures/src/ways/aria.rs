@@ -7,7 +7,6 @@ use crate::cut::{Canvas, Step, pad_to};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::stack;
 use crate::normalise::Normalise;
-use crate::picture::Picture;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::{Area, checked};
@@ -103,10 +102,7 @@ impl Squares {
     /// Steps of a picture to its square.
     fn square(&self, from: Area) -> impl Iterator<Item = Step> {
         let shown = self.shown(from);
-        let whole = Area {
-            height: self.side,
-            width: self.side,
-        };
+        let whole = Area::square(self.side);
         let resize = Step::Resize(shown, self.filter);
         std::iter::once(resize).chain(pad_to(shown, whole))
     }
@@ -138,7 +134,7 @@ impl Way for Squares {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         let pixels = stack(&views, &self.normalise, budget)?;
         let side = self.side as usize;
         let shape = [views.len(), side, side];
@@ -146,10 +142,7 @@ impl Way for Squares {
         let mut mask = Vec::with_capacity(numbers);
         for picture in pictures {
             // A tile is full.
-            let whole = Area {
-                height: self.side,
-                width: self.side,
-            };
+            let whole = Area::square(self.side);
             let shown = match self.divides {
                 Some(_) => whole,
                 None => self.shown(picture.from),

@@ -7,7 +7,7 @@ use crate::cut::{Canvas, Step};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::stack;
 use crate::normalise::Normalise;
-use crate::picture::{Picture, Rect};
+use crate::picture::Rect;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::Area;
@@ -111,7 +111,7 @@ impl Way for PanAndScan {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         Ok(vec![stack(&views, &self.normalise, budget)?])
     }
 }

@@ -6,7 +6,7 @@ use crate::cut::{Canvas, Step};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::{largest, numbers, one_size, room, write};
 use crate::normalise::Normalise;
-use crate::picture::{Picture, Rect};
+use crate::picture::Rect;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::{Area, checked};
@@ -219,10 +219,7 @@ impl Way for Parts {
                 })
             }
             Split::Square(side) => {
-                let square = Area {
-                    height: side,
-                    width: side,
-                };
+                let square = Area::square(side);
                 steps.push(to(square));
                 Ok(Cut::whole(Canvas::new(steps)))
             }
@@ -235,10 +232,7 @@ impl Way for Parts {
                 }
                 let grid = (size.height / tile, size.width / tile);
                 let tiles = Canvas::new(steps.clone()).tiled(grid.0, grid.1);
-                steps.push(to(Area {
-                    height: tile,
-                    width: tile,
-                }));
+                steps.push(to(Area::square(tile)));
                 Ok(Cut {
                     canvases: vec![tiles, Canvas::new(steps)],
                     grid,
@@ -252,7 +246,7 @@ impl Way for Parts {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         let all = || views.iter().copied();
         let size = if self.pads {
             largest(all())

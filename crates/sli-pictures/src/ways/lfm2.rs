@@ -127,10 +127,7 @@ impl Way for Tokens {
         let mut canvases = Vec::new();
         let mut grid = (1, 1);
         if let Some((tiles, side)) = self.divides.filter(|_| self.is_large(from)) {
-            let tile = Area {
-                height: side,
-                width: side,
-            };
+            let tile = Area::square(side);
             let (columns, rows) = nearest_ratio(from, tile, tiles);
             let size = Area {
                 height: side.saturating_mul(rows),
@@ -155,7 +152,7 @@ impl Way for Tokens {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         let width = Picture::CHANNELS * (self.patch as usize * self.patch as usize);
         let (count, most) = (views.len(), self.most as usize);
         let shape = [count, most, width];

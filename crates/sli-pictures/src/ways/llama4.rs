@@ -7,7 +7,6 @@ use crate::cut::{Canvas, Step, pad_to};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::stack;
 use crate::normalise::{Normalise, rescale_factor};
-use crate::picture::Picture;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::Area;
@@ -192,7 +191,7 @@ impl Way for Best {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         Ok(vec![stack(&views, &self.normalise, budget)?])
     }
 }

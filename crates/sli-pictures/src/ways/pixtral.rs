@@ -6,7 +6,6 @@ use crate::cut::{Canvas, Step, center_crop, size_after};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::{area_of, largest, one_size, padded};
 use crate::normalise::Normalise;
-use crate::picture::Picture;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::{Area, checked};
@@ -28,10 +27,7 @@ struct Ragged {
 /// Pixtral's.
 pub fn read(settings: &Settings) -> Result<Box<dyn Way>, DescriptionError> {
     let size = settings.size("size", true)?.unwrap_or_default();
-    let longest = size.longest_edge.map(|side| Area {
-        height: side,
-        width: side,
-    });
+    let longest = size.longest_edge.map(Area::square);
     let most = longest.or_else(|| size.area());
     let most = most.ok_or_else(|| {
         settings.refused("size", "`longest_edge` is wanted, or `height` and `width`")
@@ -92,7 +88,7 @@ impl Way for Ragged {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         let all = || views.iter().copied();
         let size = if self.pads {
             largest(all())

@@ -6,7 +6,7 @@ use crate::cut::{Canvas, Step, center_crop, size_after, square};
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::{largest, padded, stack};
 use crate::normalise::Normalise;
-use crate::picture::{Margins, Picture};
+use crate::picture::Margins;
 use crate::resample::Filter;
 use crate::settings::Settings;
 use crate::size::{Area, Size, by_shortest, checked};
@@ -342,7 +342,7 @@ impl Way for Plain {
         pictures: &[Drawn],
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, PictureError> {
-        let views: Vec<&Picture> = pictures.iter().flat_map(|picture| &picture.views).collect();
+        let views = Drawn::all(pictures);
         let size = match self.pad {
             Pad::Never => return Ok(vec![stack(&views, &self.normalise, budget)?]),
             Pad::ToLargest => largest(views.iter().copied()),

@@ -28,6 +28,13 @@ pub struct Cut {
     pub grid: (u32, u32),
 }
 
+impl Drawn {
+    /// The views of all pictures.
+    pub fn all(pictures: &[Self]) -> Vec<&Picture> {
+        pictures.iter().flat_map(|picture| &picture.views).collect()
+    }
+}
+
 impl Cut {
     /// One view of the whole.
     pub fn whole(canvas: Canvas) -> Self {

@@ -47,17 +47,10 @@ fn with_experts(blocks: &Blocks<'_>, leaves: &mut Leaves, [experts, top_k]: [usi
     let keys = experts.isqrt();
     let shape = [2 * keys, hidden];
     let router = leaves.linear("mlp.router_gate", shape, false, Shard::Replicate);
-    let mut of_experts = |name: &str, [out_features, in_features]: [usize; 2]| {
+    let mut of_experts = |name: &str, shape: [usize; 2]| {
         let source = Source::Reshape(Box::new(leaves.tensor(name)));
-        let shape = [experts, out_features, in_features];
-        Linear {
-            weight: leaves.weight(source, &shape, Shard::Expert),
-            bias: None,
-            out_features,
-            in_features,
-            adapter: None,
-            limits: None,
-        }
+        let weight = leaves.weight(source, &[experts, shape[0], shape[1]], Shard::Expert);
+        Linear::plain(weight, None, shape)
     };
     // Named after what the rows do in memory layers: the first table is multiplied with the input.
     let up = of_experts("mlp.down_embed.weight", [1, hidden]);

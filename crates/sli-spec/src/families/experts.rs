@@ -504,13 +504,10 @@ impl Experts {
         };
         let biases = self.biases(leaves);
         let [gate_bias, up_bias, down_bias] = biases;
-        let mut linear = |weight, bias: Option<Source>, [rows, columns]: [usize; 2]| Linear {
-            weight: leaves.weight(weight, &[self.count, rows, columns], Shard::Expert),
-            bias: bias.map(|bias| leaves.weight(bias, &[self.count, rows], Shard::Expert)),
-            out_features: rows,
-            in_features: columns,
-            adapter: None,
-            limits: None,
+        let mut linear = |weight, bias: Option<Source>, [rows, columns]: [usize; 2]| {
+            let weight = leaves.weight(weight, &[self.count, rows, columns], Shard::Expert);
+            let bias = bias.map(|bias| leaves.weight(bias, &[self.count, rows], Shard::Expert));
+            Linear::plain(weight, bias, [rows, columns])
         };
         let gate = gate.map(|gate| linear(gate, gate_bias, [inner, hidden_size]));
         let up = linear(up, up_bias, [inner, hidden_size]);

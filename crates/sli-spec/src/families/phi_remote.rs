@@ -126,14 +126,9 @@ fn experts(
             count,
         };
         let (weight, bias) = (each(leaves, "weight"), each(leaves, "bias"));
-        Linear {
-            weight: leaves.weight(weight, &[count, rows, columns], Shard::Expert),
-            bias: Some(leaves.weight(bias, &[count, rows], Shard::Expert)),
-            out_features: rows,
-            in_features: columns,
-            adapter: None,
-            limits: None,
-        }
+        let weight = leaves.weight(weight, &[count, rows, columns], Shard::Expert);
+        let bias = leaves.weight(bias, &[count, rows], Shard::Expert);
+        Linear::plain(weight, Some(bias), [rows, columns])
     };
     let up = linear("fc1", [inner, hidden]);
     let down = linear("fc2", [hidden, inner]);

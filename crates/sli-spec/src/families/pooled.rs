@@ -29,10 +29,8 @@ pub fn row_of(
     };
     let made_of = Resampled {
         leaves: leaves.finish(),
-        rule: gathered,
         norm,
-        layers: Vec::new(),
-        placed: None,
+        ..Resampled::plain(gathered)
     };
     rows((name, rule), width, made_of)
 }
@@ -66,21 +64,9 @@ pub fn project(stack: &mut Stack, weight: Source, bias: Option<Source>, out: usi
     };
     let weight = leaf(weight, &[out, width]);
     let bias = bias.map(|bias| leaf(bias, &[out]));
-    rows.layers.push(HeadTransform {
-        dense: Linear {
-            weight,
-            bias,
-            out_features: out,
-            in_features: width,
-            adapter: None,
-            limits: None,
-        },
-        activation: Activation::Linear,
-        gated: false,
-        norm_first: false,
-        shares: false,
-        norm: None,
-    });
+    let dense = Linear::plain(weight, bias, [out, width]);
+    rows.layers
+        .push(HeadTransform::plain(dense, Activation::Linear));
     (stack.hidden_size, stack.stash_size) = (out, out);
 }
 

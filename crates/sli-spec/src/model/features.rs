@@ -149,14 +149,7 @@ mod tests {
 
     fn convolution(kernel: usize, stride: usize, padding: usize) -> StemStep {
         StemStep::Convolution(DenseConvolution {
-            projection: Linear {
-                weight: WeightIndex(0),
-                bias: None,
-                in_features: kernel,
-                adapter: None,
-                limits: None,
-                out_features: 1,
-            },
+            projection: Linear::plain(WeightIndex(0), None, [1, kernel]),
             kernel,
             stride,
             padding: [padding; 2],

@@ -325,15 +325,20 @@ pub enum Joining {
 }
 
 impl Resampled {
-    /// The first rows of a table of so many.
-    pub fn table(weight: WeightIndex, rows: usize) -> Self {
+    /// What a rule makes, and nothing more.
+    pub fn plain(rule: Resampling) -> Self {
         Self {
             leaves: Vec::new(),
-            rule: Resampling::Table { weight, rows },
+            rule,
             norm: None,
             layers: Vec::new(),
             placed: None,
         }
+    }
+
+    /// The first rows of a table of so many.
+    pub fn table(weight: WeightIndex, rows: usize) -> Self {
+        Self::plain(Resampling::Table { weight, rows })
     }
 
     /// The stacks whose ends are read.

@@ -22,6 +22,24 @@ pub struct Linear {
     pub limits: Option<Box<Limits>>,
 }
 
+impl Linear {
+    /// One of `[out, in]` features, without an adapter and limits.
+    pub fn plain(
+        weight: WeightIndex,
+        bias: Option<WeightIndex>,
+        [out_features, in_features]: [usize; 2],
+    ) -> Self {
+        Self {
+            weight,
+            bias,
+            out_features,
+            in_features,
+            adapter: None,
+            limits: None,
+        }
+    }
+}
+
 /// Least and largest numbers `[1]` (Gemma 4's towers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {

@@ -1,6 +1,5 @@
 //! What a report says of how far a checkpoint is from another one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
@@ -13,11 +12,7 @@ use super::page::Section;
 use super::positions::Positions;
 use super::scale::{Kind, short};
 use super::tables::read;
-
-/// Records that are listed, the worst first.
-const LISTED: usize = 1000;
-/// Of them those that are shown at once.
-const SHOWN: usize = 10;
+use super::worst::{Histogram, Worst};
 
 /// What was compared at a boundary.
 struct Boundary {
@@ -171,28 +166,31 @@ fn near_one(value: f64) -> Cell {
 struct Diverged {
     id: String,
     tokens: u64,
-    /// Mean and largest divergence, nats.
-    kl: [f64; 2],
+    /// Nats.
+    largest: f64,
     /// The part of the positions at which the most probable token is the same.
     alike: f64,
 }
 
 /// What is added up over the records.
-#[derive(Default)]
 struct Divergences {
-    records: u64,
-    /// The worst, in any order, up to twice as many as are listed.
-    worst: Vec<Diverged>,
+    /// By their mean divergence, nats.
+    worst: Worst<Diverged>,
+    /// Of the logarithms of that to base 10.
+    spread: Histogram,
     kl: Positions,
     /// 1 where the most probable token is the same, by position.
     alike: Positions,
-    /// Records by the logarithm of their divergence to base 10, in twentieths.
-    spread: BTreeMap<i32, u64>,
 }
 
 impl Divergences {
     fn read(path: &Path) -> Result<Self, ReportError> {
-        let mut all = Self::default();
+        let mut all = Self {
+            worst: Worst::default(),
+            spread: Histogram::new(20.0),
+            kl: Positions::default(),
+            alike: Positions::default(),
+        };
         let names = ["id", "kl", "top_ids", "reference_top_ids"];
         read(path, &names, |columns| {
             let ids = columns.texts(0)?;
@@ -205,12 +203,10 @@ impl Divergences {
             }
             Ok(())
         })?;
-        all.keep_worst();
         Ok(all)
     }
 
     fn add(&mut self, id: &str, kl: &[f32], alike: impl Iterator<Item = bool>) {
-        self.records += 1;
         let (mut sum, mut largest, mut same) = (0.0, 0.0_f64, 0_u64);
         for ((place, kl), alike) in (1..).zip(kl).zip(alike) {
             let kl = f64::from(*kl);
@@ -225,38 +221,16 @@ impl Divergences {
             return;
         }
         let mean = sum / kl.len() as f64;
-        let place = (mean.max(1e-12).log10() * 20.0).round() as i32;
-        *self.spread.entry(place).or_default() += 1;
-        self.worst.push(Diverged {
-            id: cut(id, 80),
-            tokens: kl.len() as u64,
-            kl: [mean, largest],
-            alike: same as f64 / kl.len() as f64,
-        });
-        if self.worst.len() >= 2 * LISTED {
-            self.keep_worst();
-        }
-    }
-
-    /// The worst first, those that come earlier before others that are as bad.
-    fn keep_worst(&mut self) {
-        self.worst.sort_by(|a, b| b.kl[0].total_cmp(&a.kl[0]));
-        self.worst.truncate(LISTED);
-    }
-
-    fn histogram(&self) -> Option<Lines> {
-        let (&low, &high) = (self.spread.keys().next()?, self.spread.keys().next_back()?);
-        let points = (low..=high).map(|place| {
-            let count = self.spread.get(&place).copied().unwrap_or(0);
-            (10_f64.powf(f64::from(place) / 20.0), count as f64)
-        });
-        Some(Lines {
-            x_name: "divergence of the record, nats a token",
-            series: vec![Series::new("records", points.collect())],
-            bars: true,
-            log_x: true,
-            ..Lines::default()
-        })
+        self.spread.add(mean.max(1e-12).log10());
+        self.worst.add(
+            mean,
+            Diverged {
+                id: cut(id, 80),
+                tokens: kl.len() as u64,
+                largest,
+                alike: same as f64 / kl.len() as f64,
+            },
+        );
     }
 }
 
@@ -320,7 +294,10 @@ pub fn divergence(path: &Path, manifest: &Value) -> Result<Section, ReportError>
     section.chart(
         "Divergence of records",
         "How many records have which mean divergence.",
-        all.histogram()
+        all.spread
+            .lines("divergence of the record, nats a token", |log| {
+                10_f64.powf(log)
+            })
             .and_then(|lines| lines.svg(Kind::Linear, "Histogram of the divergence of records")),
     );
     let names = [
@@ -330,25 +307,23 @@ pub fn divergence(path: &Path, manifest: &Value) -> Result<Section, ReportError>
         "largest",
         "same most probable token",
     ];
-    let row = |record: &Diverged| {
+    let row = |mean: f64, record: &Diverged| {
         vec![
             Cell::Text(record.id.clone()),
             Cell::count(record.tokens),
-            Cell::short(record.kl[0]),
-            Cell::short(record.kl[1]),
+            Cell::short(mean),
+            Cell::short(record.largest),
             Cell::Number(format!("{:.1} %", record.alike * 100.0), record.alike),
         ]
     };
-    let shown = all.worst.iter().take(SHOWN).map(row);
-    section.table("Records that diverge most", &table(&names, shown));
-    if all.worst.len() > SHOWN {
-        let listed = crate::progress::count(all.worst.len() as u64);
-        let title = if (all.worst.len() as u64) < all.spread.values().sum() {
-            format!("The {listed} records that diverge most; divergence.parquet has all")
-        } else {
+    let more = |listed: &str, is_all| {
+        if is_all {
             format!("All {listed} records that were compared")
-        };
-        section.hidden_table(&title, &table(&names, all.worst.iter().map(row)));
-    }
+        } else {
+            format!("The {listed} records that diverge most; divergence.parquet has all")
+        }
+    };
+    let table = ("Records that diverge most", &names[..]);
+    all.worst.write(&mut section, table, row, more);
     Ok(section)
 }

@@ -16,6 +16,7 @@ mod run;
 mod scale;
 mod scores;
 mod tables;
+mod worst;
 
 use std::io;
 use std::path::{Path, PathBuf};

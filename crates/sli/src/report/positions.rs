@@ -43,7 +43,7 @@ impl Positions {
     }
 
     /// The means, from left to right.
-    pub fn means(&self) -> Vec<(f64, f64)> {
+    fn means(&self) -> Vec<(f64, f64)> {
         let there = self.buckets.iter().enumerate();
         let there = there.filter(|(_, (count, _))| *count > 0);
         there

@@ -60,13 +60,9 @@ pub fn markuplm(config: &Config) -> Result<Described, SpecError> {
                 });
             }
         }
-        let mut layer = |name: &str, shape, activation| HeadTransform {
-            gated: false,
-            norm_first: false,
-            shares: false,
-            dense: leaves.linear(&format!("{PART}.{name}"), shape, true, Shard::Replicate),
-            activation,
-            norm: None,
+        let mut layer = |name: &str, shape, activation| {
+            let dense = leaves.linear(&format!("{PART}.{name}"), shape, true, Shard::Replicate);
+            HeadTransform::plain(dense, activation)
         };
         let (wide, inner) = (depth * width, 4 * hidden);
         embedding.looked_up = Some(LookedUp {

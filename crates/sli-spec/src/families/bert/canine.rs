@@ -35,9 +35,8 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
     molecules.classifies = config.class()?.task == Task::SequenceClassification;
     let mut last = part(config, "last_characters", "final_char_encoder.layer", 1)?;
     let (hidden, activation, norm) = (last.hidden_size, last.activation, last.norm);
-    molecules.resampled = Some(Rc::new(move |leaves| Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Strided {
+    molecules.resampled = Some(Rc::new(move |leaves| {
+        let rule = Resampling::Strided {
             stack: 0,
             convolution: DenseConvolution {
                 padding: [0; 2],
@@ -49,15 +48,15 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
                     activation,
                 )
             },
-        },
-        norm: Some(leaves.norm("chars_to_molecules.LayerNorm", hidden, norm)),
-        layers: Vec::new(),
-        placed: None,
+        };
+        Resampled {
+            norm: Some(leaves.norm("chars_to_molecules.LayerNorm", hidden, norm)),
+            ..Resampled::plain(rule)
+        }
     }));
     let kernel = config.size("upsampling_kernel_size")?;
-    last.resampled = Some(Rc::new(move |leaves| Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Repeated {
+    last.resampled = Some(Rc::new(move |leaves| {
+        let rule = Resampling::Repeated {
             stack: 0,
             shorter: 1,
             times: rate,
@@ -71,10 +70,11 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
                     activation,
                 )
             },
-        },
-        norm: Some(leaves.norm("projection.LayerNorm", hidden, norm)),
-        layers: Vec::new(),
-        placed: None,
+        };
+        Resampled {
+            norm: Some(leaves.norm("projection.LayerNorm", hidden, norm)),
+            ..Resampled::plain(rule)
+        }
     }));
     last.build_last(&[characters, molecules])
 }

@@ -51,17 +51,13 @@ pub fn funnel(config: &Config) -> Result<Described, SpecError> {
     let places = (0..layers).map(|layer| format!("decoder.layers.{layer}"));
     let mut decoder = funnel.stack("decoder", 0, places.collect())?;
     let (shorter, halving) = (stacks.len() - 1, funnel.halving);
-    decoder.resampled = Some(Rc::new(move |_| Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Spread {
+    decoder.resampled = Some(Rc::new(move |_| {
+        Resampled::plain(Resampling::Spread {
             stack: 0,
             shorter,
             times: 1 << shorter,
             halving,
-        },
-        norm: None,
-        layers: Vec::new(),
-        placed: None,
+        })
     }));
     decoder.build_last(&stacks)
 }
@@ -182,16 +178,12 @@ impl<'c> Funnel<'c> {
             halving,
             shifts: self.shifts,
         });
-        stack.resampled = Some(Rc::new(move |_| Resampled {
-            leaves: Vec::new(),
-            rule: Resampling::Halved {
+        stack.resampled = Some(Rc::new(move |_| {
+            Resampled::plain(Resampling::Halved {
                 stack: times - 1,
                 halving,
                 largest,
-            },
-            norm: None,
-            layers: Vec::new(),
-            placed: None,
+            })
         }));
     }
 }

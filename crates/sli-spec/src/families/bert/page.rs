@@ -221,14 +221,7 @@ pub fn lilt(config: &Config) -> Result<Described, SpecError> {
         embedding.looked_up = Some(LookedUp {
             tables,
             width: hidden,
-            layers: vec![HeadTransform {
-                gated: false,
-                norm_first: false,
-                shares: false,
-                dense,
-                activation: Activation::Linear,
-                norm: None,
-            }],
+            layers: vec![HeadTransform::plain(dense, Activation::Linear)],
             becomes: Becomes::Stream {
                 positions: leaves.table(&name, positions, narrow),
                 norm: leaves.norm(&format!("{part}.LayerNorm"), narrow, norm),

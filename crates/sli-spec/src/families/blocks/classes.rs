@@ -154,27 +154,22 @@ impl Blocks<'_> {
         leaves.optional(Some(CLASSIFIER));
         let transform = match classifier.front {
             InFront::Nothing => None,
-            InFront::Pooler => head.pooler.as_ref().map(|pooler| HeadTransform {
-                gated: false,
-                norm_first: false,
-                shares: false,
-                dense: pooler.dense.clone(),
-                activation: pooler.activation,
-                norm: None,
-            }),
+            InFront::Pooler => head
+                .pooler
+                .as_ref()
+                .map(|pooler| HeadTransform::plain(pooler.dense.clone(), pooler.activation)),
             InFront::Dense {
                 name,
                 bias,
                 activation,
                 norm,
-            } => Some(HeadTransform {
-                gated: false,
-                norm_first: false,
-                shares: false,
-                dense: leaves.linear(name, [width; 2], bias, Shard::Replicate),
-                activation,
-                norm: norm.map(|(name, style)| leaves.norm(name, width, style)),
-            }),
+            } => {
+                let dense = leaves.linear(name, [width; 2], bias, Shard::Replicate);
+                Some(HeadTransform {
+                    norm: norm.map(|(name, style)| leaves.norm(name, width, style)),
+                    ..HeadTransform::plain(dense, activation)
+                })
+            }
         };
         let spelled = |part: &str| {
             let names = classifier.names.iter();

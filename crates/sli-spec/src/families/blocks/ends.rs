@@ -417,13 +417,10 @@ impl Blocks<'_> {
         let transform = |transform: &Transform| {
             let shape = [transform.width, width];
             width = transform.width;
+            let dense = leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate);
             HeadTransform {
-                gated: false,
-                norm_first: false,
-                shares: false,
-                dense: leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate),
-                activation: transform.activation,
                 norm: (transform.norm).map(|name| leaves.norm(name, width, self.norm)),
+                ..HeadTransform::plain(dense, transform.activation)
             }
         };
         let transforms: Vec<_> = self.transforms.iter().map(transform).collect();

@@ -79,14 +79,8 @@ fn attention_experts(
     );
     let mut stacked = |name: &str, [rows, columns]: [usize; 2]| {
         let source = leaves.tensor(name);
-        Linear {
-            weight: leaves.weight(source, &[count, rows, columns], crate::Shard::Expert),
-            bias: None,
-            out_features: rows,
-            in_features: columns,
-            adapter: None,
-            limits: None,
-        }
+        let weight = leaves.weight(source, &[count, rows, columns], crate::Shard::Expert);
+        Linear::plain(weight, None, [rows, columns])
     };
     let query = stacked(
         "self_attention.experts.input_linear.weight",

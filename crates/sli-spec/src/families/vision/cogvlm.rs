@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm};
+use super::compose::{Places, Projector, Tower, behind, dense, gated_pair, norm};
 use super::part::DescribePart;
 use super::towers::{CLIP, Sizes, of_pictures};
 use crate::build::{NormStyle, divided};
@@ -12,6 +12,9 @@ use crate::{
     Activation, Attention, ByKind, Config, Described, HeadTransform, Joining, KeyValue,
     KindProjections, Mixer, PictureRows, Pictures, Scattered, Shard, Source, SpecError, TokenKind,
 };
+
+/// The key of the heads of keys, which CogVLM 2 has.
+const KEY_HEADS: &str = "num_multi_query_heads";
 
 /// The name that the tower's configuration goes by here: files give it none.
 const TOWER_TYPE: &str = "cogvlm_vision";
@@ -58,11 +61,10 @@ static VISION: Names = Names {
 
 /// CogVLM and, where keys have fewer heads, CogVLM 2, whose blocks of four patches become one row.
 pub fn cogvlm(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    const KEY: &str = "num_multi_query_heads";
     const TOKEN: &str = "pad_token_id";
     // How prompts are written.
     config.ignore(&["template_version"]);
-    let kv_heads = config.optional_heads(KEY)?;
+    let kv_heads = config.optional_heads(KEY_HEADS)?;
     let vision = config.part("vision_config", TOWER_TYPE, None, &[])?;
     let tower = Tower::read(&vision, describe, TOWER)?;
     let hidden = config.size("hidden_size")?;
@@ -74,7 +76,7 @@ pub fn cogvlm(config: &Config, describe: DescribePart) -> Result<Described, Spec
         let stored = Source::tensor(format!("{}{name}", TOWER.base[0]));
         Source::Reshape(Box::new(stored))
     });
-    let projector = Projector::framed(&tower, (rule, hidden), vectors.into(), |leaves| {
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
         let tensor = |name: &str| Source::tensor(format!("{}{name}", TOWER.base[0]));
         let mut layers = Vec::new();
         if side > 1 {
@@ -100,12 +102,7 @@ pub fn cogvlm(config: &Config, describe: DescribePart) -> Result<Described, Spec
         });
         let both = ["dense_h_to_4h", "gate_proj"]
             .map(|name| tensor(&format!("linear_proj.{name}.weight")));
-        let both = Source::ConcatRows(both.into());
-        let both = leaves.linear_of(both, None, [2 * inner, hidden], Shard::Replicate);
-        layers.push(HeadTransform {
-            gated: true,
-            ..HeadTransform::plain(both, Activation::Silu)
-        });
+        layers.push(gated_pair(leaves, both, [inner, hidden], Activation::Silu));
         let last = name("linear_proj.dense_4h_to_h");
         layers.push(dense(
             leaves,
@@ -116,6 +113,7 @@ pub fn cogvlm(config: &Config, describe: DescribePart) -> Result<Described, Spec
         ));
         (None, layers)
     });
+    let projector = projector.with_vectors(vectors);
     let projector = match side {
         1 => projector,
         _ => projector.joined(Joining::ByTurns),
@@ -153,7 +151,7 @@ fn decoder(config: &Config, token: u32, kv_heads: Option<usize>) -> Result<Descr
     };
     let has_bias = kv_heads.is_some();
     let kv_heads = kv_heads.unwrap_or(heads);
-    divided(config, "num_multi_query_heads", heads, kv_heads)?;
+    divided(config, KEY_HEADS, heads, kv_heads)?;
     let layers = config.layers("num_hidden_layers")?;
     let of = [heads, kv_heads, head_dim];
     let mut decoder = Blocks::sized(config, style, layers, sizes, of)?;
@@ -212,17 +210,8 @@ fn decoder(config: &Config, token: u32, kv_heads: Option<usize>) -> Result<Descr
 /// The tower: EVA-CLIP's, with norms on what its sublayers add.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["dropout_prob"]);
-    let (side, patch) = (config.size("image_size")?, config.size("patch_size")?);
-    if side < patch {
-        return Err(config.invalid("image_size", format!("at least a patch of {patch}")));
-    }
     let hidden = config.size("hidden_size")?;
-    let sizes = Sizes {
-        hidden,
-        channels: config.size("in_channels")?,
-        patch,
-        picture: [side; 2],
-    };
+    let sizes = Sizes::of_square(config, hidden, config.size("in_channels")?)?;
     if config.size("num_positions")? != 1 + sizes.patches() {
         let expected = format!("{}, a class and the patches", 1 + sizes.patches());
         return Err(config.invalid("num_positions", expected));

@@ -308,13 +308,13 @@ impl Projector {
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = [0, tower.width()];
-        Self::of("projector", columns, rows, (Vec::new(), describe))
+        Self::of("projector", columns, rows, describe)
     }
 
     /// The same with places in the end, and the rows without them where they stand beside those with them.
     pub fn placed(mut self, describe: impl FnOnce(&mut Leaves) -> PlacedRows) -> Self {
         let Input::Resampled(rows) = &mut self.stack.input else {
-            return self;
+            unreachable!("rows of a projector are gathered");
         };
         let mut leaves = Leaves::new("");
         let mut placed = describe(&mut leaves);
@@ -342,22 +342,28 @@ impl Projector {
 
     /// Rows of what another projector makes, mixed, with a vector in the place of those that are made of none.
     pub fn mixing(rule: PictureRows, hidden: usize, vector: Source) -> Self {
-        let describe = |_: &mut Leaves| (None, Vec::new());
-        let own = Self::of(
-            "tiles",
-            [0, hidden],
-            (rule, hidden),
-            (vec![vector], describe),
-        );
-        let mut own = own.joined(Joining::Mixed);
-        if let Input::Resampled(Resampled {
-            rule: Resampling::Gathered { stack, .. },
+        let own = Self::behind((1, hidden), (rule, hidden), |_| (None, Vec::new()));
+        own.named("tiles")
+            .joined(Joining::Mixed)
+            .with_vectors([vector])
+    }
+
+    /// The same with vectors in the place of rows that are made of none.
+    pub fn with_vectors(mut self, sources: impl IntoIterator<Item = Source>) -> Self {
+        let hidden = self.stack.hidden_size;
+        let Input::Resampled(Resampled {
+            leaves,
+            rule: Resampling::Gathered { vectors, .. },
             ..
-        }) = &mut own.stack.input
-        {
-            *stack = 1;
+        }) = &mut self.stack.input
+        else {
+            unreachable!("rows of a projector are gathered");
+        };
+        for source in sources {
+            vectors.push(WeightIndex(leaves.len() as u32));
+            leaves.push(Leaf::new(source, [hidden]));
         }
-        own
+        self
     }
 
     /// The same with features that are `(scale * x - bias) * factor` in front of the norm, by the tensors of both.
@@ -384,25 +390,13 @@ impl Projector {
     pub fn of_all(
         tower: &Tower,
         rows: (PictureRows, usize),
-        vectors: Vec<Source>,
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = match tower.stack.head.kept {
             0 => [0, tower.width()],
             kept => [tower.width(), kept * tower.width()],
         };
-        Self::of("projector", columns, rows, (vectors, describe))
-    }
-
-    /// The same with vectors in the place of rows that are made of none.
-    pub fn framed(
-        tower: &Tower,
-        rows: (PictureRows, usize),
-        vectors: Vec<Source>,
-        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
-    ) -> Self {
-        let columns = [0, tower.width()];
-        Self::of("projector", columns, rows, (vectors, describe))
+        Self::of("projector", columns, rows, describe)
     }
 
     /// The same of the end and all that was kept beside it.
@@ -412,7 +406,7 @@ impl Projector {
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let columns = [0, (1 + tower.stack.head.kept) * tower.width()];
-        Self::of("projector", columns, rows, (Vec::new(), describe))
+        Self::of("projector", columns, rows, describe)
     }
 
     /// The same of what was kept beside the end, by its number.
@@ -424,20 +418,17 @@ impl Projector {
     ) -> Self {
         let name = pattern(format!("projector-deep-{number}"));
         let columns = [(1 + number) * tower.width(), tower.width()];
-        Self::of(name, columns, rows, (Vec::new(), describe))
+        Self::of(name, columns, rows, describe)
     }
 
-    /// Of the tower's features `columns`, the first and how many, with vectors in the place of rows that are made of none.
+    /// Of the tower's features `columns`, the first and how many.
     fn of(
         name: &'static str,
         columns: [usize; 2],
         (rule, hidden): (PictureRows, usize),
-        (vectors, describe): (
-            Vec<Source>,
-            impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
-        ),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
-        Self::gathered(name, (0, columns), (rule, hidden), (vectors, describe))
+        Self::gathered(name, (0, columns), (rule, hidden), describe)
     }
 
     /// A stack of rows of its own.
@@ -454,12 +445,7 @@ impl Projector {
         rows: (PictureRows, usize),
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
-        Self::gathered(
-            "projector",
-            (stack, [0, width]),
-            rows,
-            (Vec::new(), describe),
-        )
+        Self::gathered("projector", (stack, [0, width]), rows, describe)
     }
 
     /// The same by another name.
@@ -472,30 +458,23 @@ impl Projector {
         name: &'static str,
         (stack, columns): (usize, [usize; 2]),
         (rule, hidden): (PictureRows, usize),
-        (vectors, describe): (
-            Vec<Source>,
-            impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
-        ),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
         let mut leaves = Leaves::new("");
         let (norm, layers) = describe(&mut leaves);
-        let vectors = vectors.into_iter();
-        let vectors = vectors.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
-        let vectors = vectors.collect();
         let gathered = Resampling::Gathered {
             stack,
             columns,
             parts: rule.parts(),
             joining: Joining::Beside,
-            vectors,
+            vectors: Vec::new(),
             standard: None,
         };
         let rows = Resampled {
             leaves: leaves.finish(),
-            rule: gathered,
             norm,
             layers,
-            placed: None,
+            ..Resampled::plain(gathered)
         };
         Self {
             width: columns[1],
@@ -667,6 +646,22 @@ fn composed(
         spec: composed(decoder.spec)?,
         untied: untied.transpose()?.map(Box::new),
     })
+}
+
+/// A gated pair of dense layers without biases, `[2 * inner, width]`: what comes of the first weight is multiplied by the
+/// activation of what comes of the second.
+pub(super) fn gated_pair(
+    leaves: &mut Leaves,
+    weights: [Source; 2],
+    [inner, width]: [usize; 2],
+    activation: Activation,
+) -> HeadTransform {
+    let both = Source::ConcatRows(weights.into());
+    let dense = leaves.linear_of(both, None, [2 * inner, width], Shard::Replicate);
+    HeadTransform {
+        gated: true,
+        ..HeadTransform::plain(dense, activation)
+    }
 }
 
 /// Gives tokens of a model vectors of their own, of so many features.

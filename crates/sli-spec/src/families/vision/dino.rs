@@ -60,13 +60,11 @@ fn dino(
     config.ignore(&BACKBONE);
     config.ignore(&["drop_path_rate", "layerscale_value", "use_mask_token"]);
     let sizes = Sizes::read(config)?.square(config)?;
-    let inner = config.positive("mlp_ratio")? * sizes.hidden as f64;
+    let mut inner = config.scaled("mlp_ratio", sizes.hidden)?;
     let gated = config.flag("use_swiglu_ffn")?;
-    let inner = if gated {
-        ((inner.floor() * 2.0 / 3.0) as usize).div_ceil(8) * 8
-    } else {
-        inner as usize
-    };
+    if gated {
+        inner = (inner * 2 / 3).div_ceil(8) * 8;
+    }
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let arrangement = Arrangement::pre("norm1", "norm2");
     let mut tower = layers(config, [sizes.hidden, inner], norm, (&DINO, arrangement))?;

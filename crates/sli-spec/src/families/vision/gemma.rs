@@ -38,14 +38,7 @@ pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, Spec
         let stored = stored.map(|prefix| Source::tensor(format!("{prefix}{name}")));
         let stored = Source::Transpose(Box::new(Source::one_of(stored.collect())));
         let dense = leaves.linear_of(stored, None, [hidden, width], Shard::Replicate);
-        let layer = HeadTransform {
-            dense,
-            gated: false,
-            norm_first: false,
-            shares: false,
-            activation: Activation::Linear,
-            norm: None,
-        };
+        let layer = HeadTransform::plain(dense, Activation::Linear);
         (Some(norm), vec![layer])
     })
     .joined(Joining::Mean);

@@ -1,6 +1,8 @@
 //! GLM-4V (2025): the rows of Qwen's towers, learned places stretched by cubes, a convolution over blocks.
 
-use super::compose::{Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered};
+use super::compose::{
+    Projector, Tied, Tower, behind, decoder_config, dense, gated_pair, norm, scattered,
+};
 use super::part::DescribePart;
 use super::qwen::{self, DECODER, TOWER};
 use crate::build::{Leaves, NormStyle};
@@ -137,7 +139,6 @@ fn merged(
                     NormStyle::layer(1e-5),
                 )),
                 norm_first: true,
-                shares: false,
                 ..dense(
                     leaves,
                     (TOWER.base, "merger.proj"),
@@ -146,23 +147,12 @@ fn merged(
                     Activation::Gelu,
                 )
             },
-            HeadTransform {
-                gated: true,
-                dense: leaves.linear_of(
-                    // The first half is multiplied by the activation of the second.
-                    Source::ConcatRows(vec![
-                        stored("merger.up_proj.weight"),
-                        stored("merger.gate_proj.weight"),
-                    ]),
-                    None,
-                    [2 * inner, hidden],
-                    Shard::Replicate,
-                ),
-                norm_first: false,
-                shares: false,
+            gated_pair(
+                leaves,
+                ["up_proj", "gate_proj"].map(|name| stored(&format!("merger.{name}.weight"))),
+                [inner, hidden],
                 activation,
-                norm: None,
-            },
+            ),
             dense(
                 leaves,
                 (TOWER.base, "merger.down_proj"),
@@ -186,14 +176,8 @@ fn merged(
 fn downsample(leaves: &mut Leaves, shape: [usize; 2]) -> HeadTransform {
     let weight = Source::Reshape(Box::new(stored("downsample.weight")));
     let bias = Some(stored("downsample.bias"));
-    HeadTransform {
-        dense: leaves.linear_of(weight, bias, shape, Shard::Replicate),
-        gated: false,
-        norm_first: false,
-        shares: false,
-        activation: Activation::Linear,
-        norm: None,
-    }
+    let dense = leaves.linear_of(weight, bias, shape, Shard::Replicate);
+    HeadTransform::plain(dense, Activation::Linear)
 }
 
 /// A tensor beside the tower's.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, scattered};
+use super::compose::{Places, Projector, Tower, behind, gated_pair, scattered};
 use super::part::DescribePart;
 use super::tiles::decoder;
 use super::towers::{of_views, only_stack};
@@ -61,13 +61,9 @@ fn gated(
     activation: Activation,
 ) -> Vec<HeadTransform> {
     let tensor = |name: &str| Source::tensor(format!("{prefix}{name}.weight"));
-    let both = Source::ConcatRows(vec![tensor("up_proj"), tensor("gate_proj")]);
-    let first = leaves.linear_of(both, None, [2 * inner, width], Shard::Replicate);
+    let both = [tensor("up_proj"), tensor("gate_proj")];
+    let first = gated_pair(leaves, both, [inner, width], activation);
     let second = leaves.linear_of(tensor("down_proj"), None, [out, inner], Shard::Replicate);
-    let first = HeadTransform {
-        gated: true,
-        ..HeadTransform::plain(first, activation)
-    };
     vec![first, HeadTransform::plain(second, Activation::Linear)]
 }
 

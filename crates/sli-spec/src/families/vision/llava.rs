@@ -38,7 +38,7 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
     let parts = Parts::read(config, USUAL, describe, Tied::ByEither)?;
     let rule = PictureRows::Patches { front: parts.front };
     let layers = two_layers(config, &parts)?;
-    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), |leaves| {
         (None, layers(leaves))
     });
     parts.finish(config, projector, describe)
@@ -77,7 +77,7 @@ pub fn video_llava(config: &Config, describe: DescribePart) -> Result<Described,
     parts.tower.ignore(&["*video_tower.*"]);
     let rule = PictureRows::Patches { front: parts.front };
     let layers = two_layers(config, &parts)?;
-    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), |leaves| {
         (None, layers(leaves))
     });
     parts.finish(config, projector, describe)
@@ -137,15 +137,12 @@ fn tiled(
     let hidden = parts.hidden;
     let Some(most) = most else {
         let rows = (PictureRows::Tiles, hidden);
-        let projector = Projector::of_all(&parts.tower, rows, vec![newline], |leaves| {
-            (None, layers(leaves))
-        });
+        let projector = Projector::of_all(&parts.tower, rows, |leaves| (None, layers(leaves)));
+        let projector = projector.with_vectors([newline]);
         return parts.finish(config, projector, describe);
     };
     let rows = (PictureRows::Covered, hidden);
-    let projector = Projector::of_all(&parts.tower, rows, Vec::new(), |leaves| {
-        (None, layers(leaves))
-    });
+    let projector = Projector::of_all(&parts.tower, rows, |leaves| (None, layers(leaves)));
     let mixing = Projector::mixing(PictureRows::Shrunk { most }, hidden, newline);
     parts.finish_behind(config, &[projector, mixing], describe)
 }
@@ -156,7 +153,7 @@ pub fn vipllava(config: &Config, describe: DescribePart) -> Result<Described, Sp
     let rule = PictureRows::Patches { front: parts.front };
     let style = NormStyle::layer(config.positive("projector_layernorm_eps")?);
     let layers = two_layers(config, &parts)?;
-    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), Vec::new(), |leaves| {
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), |leaves| {
         let name = (PROJECTOR, "projector_layernorm");
         let norm = norm(leaves, name, parts.width, style);
         (Some(norm), layers(leaves))

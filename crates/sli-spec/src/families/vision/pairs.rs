@@ -151,13 +151,7 @@ fn pair(
         );
         return Err(config.unsupported("text_config", problem));
     }
-    let made_of = Resampled {
-        leaves: Vec::new(),
-        rule: Resampling::Either { stacks: [1, 3] },
-        norm: None,
-        layers: Vec::new(),
-        placed: None,
-    };
+    let made_of = Resampled::plain(Resampling::Either { stacks: [1, 3] });
     let rule = ("embedding", RowRule::Either);
     stacks.push(pooled::rows(rule, width, made_of));
     Ok(Described::from(ModelSpec {

@@ -110,8 +110,7 @@ pub fn qwen2_tower(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["hidden_size"]);
     let hidden = config.size("embed_dim")?;
     let sizes = Sizes::read(config, hidden)?;
-    let ratio = config.positive("mlp_ratio")?;
-    let inner = (hidden as f64 * ratio) as usize;
+    let inner = config.scaled("mlp_ratio", hidden)?;
     let mut tower = layers(config, sizes, inner, NormStyle::layer(1e-6), None)?;
     tower.gated = false;
     tower.build()

@@ -42,9 +42,6 @@ static LAYERS: Names = Names {
 /// Rows and columns of the tower's table of places.
 const PLACES: [usize; 2] = [16; 2];
 
-/// Features inside a network.
-const MOST_FEATURES: f64 = 268_435_456.0;
-
 /// Features of a head of the rows that attend.
 const HEAD: usize = 128;
 
@@ -136,22 +133,8 @@ fn stored(name: &str) -> String {
 /// The tower: CLIP's without a row of a class, heads side by side in one projection, places of 16 x 16.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
     let width = config.size("width")?;
-    let (side, patch) = (config.size("image_size")?, config.size("patch_size")?);
-    if side < patch {
-        return Err(config.invalid("image_size", format!("at least a patch of {patch}")));
-    }
-    let sizes = Sizes {
-        hidden: width,
-        channels: 3,
-        patch,
-        picture: [side; 2],
-    };
-    let inner = width as f64 * config.positive("mlp_ratio")?;
-    if !(1.0..=MOST_FEATURES).contains(&inner) {
-        let expected = format!("a network of 1 to {MOST_FEATURES} features");
-        return Err(config.invalid("mlp_ratio", expected));
-    }
-    let inner = inner as usize;
+    let sizes = Sizes::of_square(config, width, 3)?;
+    let inner = config.scaled("mlp_ratio", width)?;
     let heads = config.heads("heads")?;
     let head_dim = divided(config, "heads", width, heads)?;
     let of = [heads, heads, head_dim];

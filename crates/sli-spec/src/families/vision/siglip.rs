@@ -107,7 +107,7 @@ pub fn janus(config: &Config) -> Result<Described, SpecError> {
         "norms of queries and keys do not run in the reference",
     )?;
     let sizes = Sizes::read(config)?;
-    let inner = (sizes.hidden as f64 * config.positive("mlp_ratio")?) as usize;
+    let inner = config.scaled("mlp_ratio", sizes.hidden)?;
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
     let mut tower = layers(config, [sizes.hidden, inner], norm, (&JANUS, arrangement))?;

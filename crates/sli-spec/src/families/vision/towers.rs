@@ -123,12 +123,31 @@ impl Sizes {
             [height, width] => [height, width],
             _ => return Err(config.invalid("image_size", "a size, or a height and a width")),
         };
-        let [height, width] = picture;
-        if height < patch || width < patch {
+        Self::checked(
+            config,
+            config.size("hidden_size")?,
+            [channels, patch],
+            picture,
+        )
+    }
+
+    /// Of square pictures, where files have other names for the rest.
+    pub fn of_square(config: &Config, hidden: usize, channels: usize) -> Result<Self, SpecError> {
+        let (side, patch) = (config.size("image_size")?, config.size("patch_size")?);
+        Self::checked(config, hidden, [channels, patch], [side; 2])
+    }
+
+    fn checked(
+        config: &Config,
+        hidden: usize,
+        [channels, patch]: [usize; 2],
+        picture: [usize; 2],
+    ) -> Result<Self, SpecError> {
+        if picture.into_iter().any(|side| side < patch) {
             return Err(config.invalid("image_size", format!("at least a patch of {patch}")));
         }
         Ok(Self {
-            hidden: config.size("hidden_size")?,
+            hidden,
             channels,
             patch,
             picture,
