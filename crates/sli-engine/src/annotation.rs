@@ -28,6 +28,20 @@ pub struct Completion {
     pub bytes: Option<u32>,
 }
 
+impl Completion {
+    /// The runs of its tokens: the first of each, and the one behind its last.
+    pub(crate) fn spans(&self) -> Vec<[u32; 2]> {
+        let runs = self.tokens.chunk_by(|token, next| token == next);
+        let ends = runs.scan(0, |end, run| {
+            let start = *end;
+            *end += run.len() as u32;
+            Some((run[0], [start, *end]))
+        });
+        ends.filter_map(|(is_own, span)| is_own.then_some(span))
+            .collect()
+    }
+}
+
 impl Annotation {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,16 @@ def test_what_it_shows(results):
     page = results._repr_html_()
     assert "<table>" in page and "sum_logprob" in page
     assert "http" not in page and "<script" not in page
+
+
+def test_results_that_are_gone_say_so(model, texts, tmp_path):
+    out = tmp_path / "out"
+    results = sli.run(model, texts, out=out, **QUICK)
+    shutil.rmtree(out)
+    page = results._repr_html_()
+    assert "3" in page and "scores" in page
+    with pytest.raises(sli.FileError):
+        results.table("scores")
 
 
 def test_a_folder_is_gone_on_with(model, texts, results, tmp_path):

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sli_engine::journal::JournalError;
 
 use crate::error::Error;
 use crate::input::InputError;
@@ -72,12 +73,35 @@ impl Prepared {
 
     /// Of what [`Self::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs_err::read(path);
-        text.and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from))
-            .map_err(|source| Error::File {
-                what: "cannot read what became of the records",
-                path: path.to_owned(),
-                source,
-            })
+        let text = fs_err::read(path).map_err(|source| Error::File {
+            what: "cannot read what became of the records",
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_slice(&text).map_err(|error| {
+            let problem = error.to_string();
+            let path = path.to_owned();
+            JournalError::Damaged { path, problem }.into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_says_how_to_start_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prepared.json");
+        let mut prepared = Prepared::default();
+        prepared.push(2, 7, true);
+        prepared.write(&path).unwrap();
+        assert_eq!(Prepared::read(&path).unwrap(), prepared);
+        let bytes = fs_err::read(&path).unwrap();
+        fs_err::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = Prepared::read(&path).unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.hint().contains("--fresh"), "{}", error.hint());
     }
 }

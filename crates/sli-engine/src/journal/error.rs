@@ -44,10 +44,10 @@ impl JournalError {
     /// What the reader of the message can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::Locked(_) => "wait for it to end, or choose another --out".into(),
-            Self::NotOurs(_) => "choose an empty or new folder for --out".into(),
+            Self::Locked(_) => "wait for it to end, or choose another output".into(),
+            Self::NotOurs(_) => "choose an empty or new folder".into(),
             Self::Different { .. } => {
-                "choose another --out, or give --fresh to discard what is there".into()
+                "choose another output, or give --fresh to discard what is there".into()
             }
             Self::Damaged { .. } => "give --fresh to start over".into(),
             Self::Disk(error) => error.hint(),

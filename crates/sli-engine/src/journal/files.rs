@@ -47,6 +47,23 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, JournalError
     }
 }
 
+/// A folder of work that is this process's for as long as this is held.
+#[derive(Debug)]
+pub struct Occupied {
+    _lock: File,
+}
+
+/// Takes the folder `work`, which is made if absent, for this process; `of` is what it makes, for messages. The lock is a file of
+/// that folder, `lock`.
+///
+/// # Errors
+///
+/// [`JournalError::Locked`] while another process has it, and [`JournalError::Disk`] where the folder cannot be made.
+pub fn occupy(of: &Path, work: &Path) -> Result<Occupied, JournalError> {
+    let lock = lock(&Disk::default(), of, work)?;
+    Ok(Occupied { _lock: lock })
+}
+
 /// Takes the work folder for this process.
 pub(super) fn lock(disk: &Disk, folder: &Path, work: &Path) -> Result<File, JournalError> {
     let path = work.join("lock");

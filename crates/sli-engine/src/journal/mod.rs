@@ -23,6 +23,7 @@ mod state;
 mod tests;
 
 pub use self::error::JournalError;
+pub use self::files::{Occupied, occupy};
 pub use self::folder::{Durable, Opened, OutputFolder};
 pub use self::key::{DATASETS, Difference, RunKey, SHARD, short_hash};
 pub use self::manifest::{Manifest, ResultFile};

@@ -161,7 +161,7 @@ fn a_second_run_is_refused() {
     for fresh in [false, true] {
         let error = error(OutputFolder::open(folder.path(), one(), fresh));
         assert!(matches!(error, JournalError::Locked(_)), "{error}");
-        assert!(error.hint().contains("--out"));
+        assert!(error.hint().contains("another output"));
     }
     drop(first);
     new(folder.path());

@@ -388,8 +388,9 @@ pub(crate) struct Longest {
 pub(crate) fn open_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) -> u64 {
     // The log-sum-exp of a row, and where its best tokens are.
     const BEST: u64 = 8 + 24;
-    // Both ends of a token's place as they are read and as they are written, and its mark.
-    const PLACED: u64 = 2 * 8 + 2;
+    // Both ends of a token's place as they are read and as they are written, its mark, and the ends of what is marked, at most
+    // of every other token, twice.
+    const PLACED: u64 = 2 * 8 + 2 + 2 * 4;
     let bytes = takes.iter().map(|take| match take {
         Take::TopK(k) => best(spec, *k) * TOP_BYTES + BEST,
         // And what is made of them, entropy and divergence.
@@ -419,7 +420,7 @@ pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) ->
         let (pairs, widest) = match take {
             Take::TopK(k) | Take::Lens(k, _) => (best(spec, *k), best(spec, *k)),
             Take::Router => (chosen(spec), chosen(spec)),
-            Take::Scores if longest.annotated => (2, 2),
+            Take::Scores if longest.annotated => (3, 2),
             Take::Scores => (1, 1),
             // Two log-probabilities, two ids, a divergence.
             Take::Drift => (3, 1),

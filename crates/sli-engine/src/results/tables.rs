@@ -4,7 +4,7 @@ use super::ResultsError;
 use super::columns::{Columns, Kind, write_table};
 use super::record_name::RecordName;
 use super::rows::{RowEncoder, RowSpool};
-use crate::annotation::{Annotation, bits_per_byte};
+use crate::annotation::{Annotation, Completion, bits_per_byte};
 use crate::journal::OutputFolder;
 use crate::records::RecordSpool;
 
@@ -27,6 +27,7 @@ impl ScoresSink {
         ("token_ids", Kind::ListU32),
         ("logprobs", Kind::ListF32),
         ("offsets", Kind::OptionalPairs),
+        ("completion_spans", Kind::OptionalPairs),
     ];
 
     /// Starts the table, or continues it from the last checkpoint.
@@ -54,6 +55,7 @@ impl ScoresSink {
             let own = logprobs.iter().zip(marks).filter(|(_, mark)| **mark);
             (Sum::of(own.map(|(logprob, _)| *logprob)), completion.bytes)
         });
+        let spans = annotation.completion.as_ref().map(Completion::spans);
         self.0.push(|row| {
             row.named(record);
             row.u32(tokens.len() as u32);
@@ -71,6 +73,7 @@ impl ScoresSink {
                 row.list_f32_after_null(logprobs);
             }
             row.optional_pairs(text.map(|text| &text.offsets[..]));
+            row.optional_pairs(spans.as_deref());
         })
     }
 

@@ -798,7 +798,7 @@ fn tables_read_back() {
         "row Int64, id Utf8, tokens UInt32, sum_logprob Float64, perplexity Float64, bits_per_byte Float64, \
          completion_tokens UInt32, completion_sum_logprob Float64, completion_perplexity Float64, \
          completion_bits_per_byte Float64, token_ids List(UInt32), logprobs List(Float32), \
-         offsets List(List(UInt32))"
+         offsets List(List(UInt32)), completion_spans List(List(UInt32))"
     );
     assert_eq!(texts(scores.column(1)), ids);
     let rows = scores.column(0).as_primitive::<Int64Type>().values();

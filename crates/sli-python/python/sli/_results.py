@@ -398,11 +398,15 @@ class Results:
             "folder": self.path,
         }
         rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())
-        tables = "".join(
-            f"<details><summary>{html.escape(name)}: {len(self.table(name)):,} rows</summary>{_table_html(self.table(name))}</details>"
-            for name in self.tables
-        )
-        return f"<table>{rows}</table>{tables}"
+        return f"<table>{rows}</table>{''.join(map(self._shown, self.tables))}"
+
+    def _shown(self, name: str) -> str:
+        try:
+            table = self.table(name)
+        except SLIError as error:
+            # A notebook shows what is left of results that were moved away.
+            return f"<p>{html.escape(name)}: {html.escape(str(error))}</p>"
+        return f"<details><summary>{html.escape(name)}: {len(table):,} rows</summary>{_table_html(table)}</details>"
 
 
 def _boundary(layer: int | str) -> tuple[str | None, str]:

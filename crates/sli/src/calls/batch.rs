@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use serde_json::Value;
+use sli_engine::journal::{Occupied, occupy};
 use sli_engine::take::Take;
 use sli_engine::{EngineError, TextRules, lacking};
 
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::job::Job;
 use crate::prepared::Prepared;
+use crate::tokenizer::Contents;
 
 /// What was answered.
 pub struct Answered {
@@ -67,10 +69,16 @@ struct Work(PathBuf);
 
 impl Work {
     /// What of it is in the folder.
-    const NAMES: [&str; 4] = ["records.jsonl", "prepared.json", "answers.jsonl", "run"];
+    const NAMES: [&str; 5] = [
+        "lock",
+        "records.jsonl",
+        "prepared.json",
+        "answers.jsonl",
+        "run",
+    ];
 
-    /// Makes the folder. What else is in one that is there already is somebody's own, and would go with the batch.
-    fn make(&self) -> Result<(), Error> {
+    /// Makes the folder and takes it for this process. What else is in one that is there already is somebody's own, and would go with the batch.
+    fn occupy(&self, output: &Path) -> Result<Occupied, Error> {
         let unmade = failed("cannot make the folder of the batch", &self.0);
         fs_err::create_dir_all(&self.0).map_err(&unmade)?;
         for entry in fs_err::read_dir(&self.0).map_err(&unmade)? {
@@ -83,7 +91,7 @@ impl Work {
                 });
             }
         }
-        Ok(())
+        Ok(occupy(output, &self.0)?)
     }
 
     fn of(output: &Path) -> Self {
@@ -99,6 +107,17 @@ impl Work {
 
 /// Answers every request of a file.
 pub fn batch(arguments: &BatchArgs, host: &dyn Host) -> Result<Answered, Error> {
+    for (path, option) in [
+        (&arguments.input, "--input"),
+        (&arguments.output, "--output"),
+    ] {
+        if path.as_os_str() == "-" {
+            return Err(Error::Usage {
+                problem: format!("{option} is `-`, and a batch goes from file to file"),
+                hint: "give files: what was interrupted goes on with them".into(),
+            });
+        }
+    }
     if arguments.output.exists() && !arguments.fresh {
         return Err(Error::Usage {
             problem: format!("{} is there already", arguments.output.display()),
@@ -117,7 +136,7 @@ pub fn batch(arguments: &BatchArgs, host: &dyn Host) -> Result<Answered, Error> 
     // A wrong path leaves nothing behind.
     drop(Reader::open(&arguments.input)?);
     let work = Work::of(&arguments.output);
-    work.make()?;
+    let _occupied = work.occupy(&arguments.output)?;
     or_afresh(arguments.fresh, "the run", host, |fresh| {
         answer(arguments, &work, fresh, host)
     })
@@ -138,6 +157,7 @@ fn answer(
         let (model, means) = (arguments.model.clone(), arguments.means.clone());
         let mut job = Job::open(&JobArgs::of(model, records, survey.takes(), means), host)?;
         job.noted = Some(work.file("prepared.json"));
+        job.chat.contents = Contents::AsTaken;
         let results = work.file("run");
         let ran = carry_out(job, &results, fresh, host)?;
         let job = match &ran {
@@ -175,8 +195,23 @@ fn unanswerable(job: &Job, ask: &Ask, is_mixed: bool) -> Option<String> {
             "the files of this model change texts that are embedded: give requests for scores in a file of their own"
                 .into(),
         ),
+        Ask::Chat { conversation, .. }
+            if has_pictures(conversation) && !model.spec.has_pictures_beside() =>
+        {
+            Some("`messages` have pictures, and the model reads texts only".into())
+        }
         Ask::Completions { .. } | Ask::Chat { .. } => lacking(model, &Take::Scores),
     }
+}
+
+/// Whether a message has a part that is a picture.
+fn has_pictures(conversation: &Value) -> bool {
+    let messages = conversation["messages"].as_array().into_iter().flatten();
+    let mut parts = messages.filter_map(|message| message["content"].as_array());
+    parts.any(|parts| {
+        let mut kinds = parts.iter().filter_map(|part| part["type"].as_str());
+        kinds.any(|kind| matches!(kind, "image" | "image_url"))
+    })
 }
 
 /// Writes the records of all requests as a dataset.

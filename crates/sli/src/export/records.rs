@@ -21,24 +21,37 @@ pub fn table(results: &Path) -> Result<PathBuf, ExportError> {
     })
 }
 
-/// Shows the token ids of every record of a run, with its id.
+/// A record of a run.
+pub struct Listed<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// Its token ids.
+    pub tokens: &'a [u32],
+    /// The runs of tokens that are its completion, each its first token and the one behind its last; `None` where it has none.
+    pub completion: Option<&'a [[u32; 2]]>,
+}
+
+/// Shows every record of a run.
 pub fn each_record(
     results: &Path,
-    mut see: impl FnMut(&str, &[u32]) -> Result<(), ExportError>,
+    mut see: impl FnMut(&Listed<'_>) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
+    const COLUMNS: [&str; 3] = ["id", "token_ids", "completion_spans"];
     /// Rows that are in memory together.
     const ROWS: usize = 16;
     let path = table(results)?;
-    let mut batches = FinishedTable::open(&path)?.batches(Some(&["id", "token_ids"]), ROWS)?;
+    let mut batches = FinishedTable::open(&path)?.batches(Some(&COLUMNS), ROWS)?;
     while let Some(batch) = batches.next() {
         let batch = batch?;
         let ids = batch.column_by_name("id");
         let ids = ids.and_then(|ids| ids.as_string_opt::<i32>());
         let tokens = batch.column_by_name("token_ids");
         let tokens = tokens.and_then(|tokens| tokens.as_list_opt::<i32>());
-        let (Some(ids), Some(tokens)) = (ids, tokens) else {
-            let problem = "it has not the columns `id` and `token_ids`";
-            return Err(batches.damaged(problem.into()).into());
+        let spans = batch.column_by_name("completion_spans");
+        let spans = spans.and_then(|spans| spans.as_list_opt::<i32>());
+        let (Some(ids), Some(tokens), Some(spans)) = (ids, tokens, spans) else {
+            let problem = format!("it has not the columns `{}`", COLUMNS.join("`, `"));
+            return Err(batches.damaged(problem).into());
         };
         for row in 0..batch.num_rows() {
             let own = tokens.value(row);
@@ -48,10 +61,34 @@ pub fn each_record(
             if ids.is_null(row) {
                 return Err(batches.damaged("a record has no id".into()).into());
             }
-            see(ids.value(row), own.values())?;
+            let completion = spans.is_valid(row).then(|| pairs(&spans.value(row)));
+            let completion = match completion {
+                Some(None) => {
+                    let problem = "`completion_spans` are no pairs of numbers".into();
+                    return Err(batches.damaged(problem).into());
+                }
+                completion => completion.flatten(),
+            };
+            see(&Listed {
+                id: ids.value(row),
+                tokens: own.values(),
+                completion: completion.as_deref(),
+            })?;
         }
     }
     Ok(())
+}
+
+/// Lists of two numbers each.
+fn pairs(lists: &dyn Array) -> Option<Vec<[u32; 2]>> {
+    let lists = lists.as_list_opt::<i32>()?.iter();
+    lists
+        .map(|pair| {
+            let pair = pair?;
+            let values = pair.as_primitive_opt::<UInt32Type>()?.values();
+            <[u32; 2]>::try_from(&values[..]).ok()
+        })
+        .collect()
 }
 
 /// Takes the tokens of a record into what a dataset is known by.

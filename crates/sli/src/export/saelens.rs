@@ -18,7 +18,7 @@ use super::dataset::{self, Rows};
 use super::error::ExportError;
 use super::mark::mark;
 use super::new_file::write_new;
-use super::records::{each_record, update};
+use super::records::{Listed, each_record, update};
 use super::states::{Boundary, States};
 
 /// Bytes of a file of rows, about.
@@ -28,7 +28,7 @@ const FILE_BYTES: usize = 512 << 20;
 pub fn write(asked: &Export<'_>, states: &States) -> Result<Exported, ExportError> {
     let mut lengths: Vec<usize> = Vec::new();
     let mut content = blake3::Hasher::new();
-    each_record(asked.results, |_, tokens| {
+    each_record(asked.results, |Listed { tokens, .. }| {
         lengths.push(tokens.len());
         update(&mut content, tokens);
         Ok(())
@@ -148,7 +148,7 @@ impl Pieces<'_> {
             let is_new = write_new(&folder.join(dataset::data_file(file, files)), |out| {
                 let mut rows = Rows::new(out, &schema)?;
                 let mut next = 0;
-                each_record(self.results, |id, tokens| {
+                each_record(self.results, |Listed { id, tokens, .. }| {
                     let own = next..next + tokens.len() / self.size;
                     next = own.end;
                     if own.end <= wanted.start || own.start >= wanted.end {

@@ -13,7 +13,7 @@ use super::dataset::{self, Rows};
 use super::error::ExportError;
 use super::mark::mark;
 use super::new_file::write_new;
-use super::records::{each_record, update};
+use super::records::{Listed, each_record, update};
 use super::states::States;
 
 /// Rows of the dataset that are written together.
@@ -40,7 +40,7 @@ pub fn write(asked: &Export<'_>, states: &States) -> Result<Exported, ExportErro
     let (field, features) = columns();
     let mut content = blake3::Hasher::new();
     write_rows(asked, field, &features, &mut content)?;
-    each_record(asked.results, |id, tokens| {
+    each_record(asked.results, |Listed { id, tokens, .. }| {
         if tokens.is_empty() {
             exported.left_out += 1;
             return Ok(());
@@ -94,6 +94,40 @@ fn write_record(
     Ok(())
 }
 
+/// Takes what the dataset says of a record into what it is known by.
+fn note(content: &mut blake3::Hasher, listed: &Listed<'_>) {
+    update(content, listed.tokens);
+    let spans = listed.completion.map(<[_]>::as_flattened);
+    content.update(&[u8::from(spans.is_some())]);
+    update(content, spans.unwrap_or_default());
+}
+
+/// A row of the dataset.
+struct Row {
+    tokens: Vec<i64>,
+    /// 1 for the tokens that count.
+    mask: Vec<i64>,
+}
+
+impl Row {
+    fn of(listed: &Listed<'_>) -> Self {
+        let everywhere = i64::from(listed.completion.is_none());
+        let mut mask = vec![everywhere; listed.tokens.len()];
+        for [start, end] in listed.completion.unwrap_or_default() {
+            let own = (*start as usize).min(mask.len())..(*end as usize).min(mask.len());
+            mask[own.start.min(own.end)..own.end].fill(1);
+        }
+        Self {
+            tokens: listed
+                .tokens
+                .iter()
+                .map(|token| i64::from(*token))
+                .collect(),
+            mask,
+        }
+    }
+}
+
 /// The dataset's columns, and what `datasets` calls them.
 fn columns() -> (Vec<Field>, Value) {
     let list = || DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
@@ -108,7 +142,7 @@ fn columns() -> (Vec<Field>, Value) {
     (fields, features)
 }
 
-/// The token ids of every record, all of which count.
+/// The token ids of every record and which of them count: those of the completion, or all.
 fn write_rows(
     asked: &Export<'_>,
     fields: Vec<Field>,
@@ -121,9 +155,9 @@ fn write_rows(
     write_new(&path, |out| {
         is_read = true;
         let mut rows = Rows::new(out, &schema)?;
-        let mut waiting: Vec<Vec<i64>> = Vec::new();
-        let batch = |waiting: &mut Vec<Vec<i64>>| {
-            let lengths = || waiting.iter().map(Vec::len);
+        let mut waiting: Vec<Row> = Vec::new();
+        let batch = |waiting: &mut Vec<Row>| {
+            let lengths = || waiting.iter().map(|row| row.tokens.len());
             let lists = |values: Vec<i64>| {
                 let item = Arc::new(Field::new("item", DataType::Int64, true));
                 let offsets = OffsetBuffer::from_lengths(lengths());
@@ -134,20 +168,25 @@ fn write_rows(
                     None,
                 ))
             };
-            let ones = vec![1; lengths().sum()];
             let sizes: Vec<i64> = lengths().map(|length| length as i64).collect();
             let columns: Vec<arrow::array::ArrayRef> = vec![
-                lists(waiting.concat()),
-                lists(ones),
+                lists(
+                    waiting
+                        .iter()
+                        .flat_map(|row| &row.tokens)
+                        .copied()
+                        .collect(),
+                ),
+                lists(waiting.iter().flat_map(|row| &row.mask).copied().collect()),
                 Arc::new(Int64Array::from(sizes)),
             ];
             waiting.clear();
             RecordBatch::try_new(schema.clone(), columns).map_err(dataset::failed)
         };
-        each_record(asked.results, |_, tokens| {
-            update(content, tokens);
-            if !tokens.is_empty() {
-                waiting.push(tokens.iter().map(|token| i64::from(*token)).collect());
+        each_record(asked.results, |listed| {
+            note(content, listed);
+            if !listed.tokens.is_empty() {
+                waiting.push(Row::of(listed));
             }
             if waiting.len() == ROWS {
                 rows.push(&batch(&mut waiting)?)?;
@@ -160,8 +199,8 @@ fn write_rows(
         rows.finish()
     })?;
     if !is_read {
-        each_record(asked.results, |_, tokens| {
-            update(content, tokens);
+        each_record(asked.results, |listed| {
+            note(content, listed);
             Ok(())
         })?;
     }

@@ -3,12 +3,14 @@
 //! [`sli_jinja`] renders templates as transformers does. They come with the model and are not trusted: their
 //! steps and the bytes that they make are counted, and [`super::chat_worker`] watches over what is not counted.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Local};
 use sli_jinja::{Rendered, Template};
 
+use super::contents::{Contents, Taken};
 use super::error::TokenizerError;
 use crate::input::Conversation;
 
@@ -52,6 +54,8 @@ pub struct CompiledTemplates {
     names: Vec<String>,
     tokens: BTreeMap<String, String>,
     arguments: Vec<(String, String)>,
+    /// What each of the two takes as contents of messages, where they are to get that.
+    taken: Option<[OnceCell<Taken>; 2]>,
     now: DateTime<Local>,
 }
 
@@ -63,6 +67,7 @@ impl CompiledTemplates {
         sources: &Sources,
         tokens: BTreeMap<String, String>,
         arguments: Vec<(String, String)>,
+        contents: Contents,
     ) -> Result<Self, TokenizerError> {
         let compiled = |source: &Option<Source>| source.as_ref().map(compile).transpose();
         Ok(Self {
@@ -71,6 +76,7 @@ impl CompiledTemplates {
             names: sources.names.clone(),
             tokens,
             arguments,
+            taken: (contents == Contents::AsTaken).then(Default::default),
             now,
         })
     }
@@ -86,17 +92,40 @@ impl CompiledTemplates {
                 self.names.join(", ")
             ));
         };
+        let fitted = match &self.taken {
+            None => None,
+            Some(taken) => taken[usize::from(tool_use.is_some())]
+                .get_or_init(|| Taken::of(|messages| self.probed(template, messages)))
+                .fitted(&conversation.messages)?,
+        };
+        let messages = fitted.as_deref().unwrap_or(&conversation.messages);
+        self.rendered(template, messages, conversation)
+    }
+
+    /// What a template makes of messages alone.
+    fn probed(&self, template: &Template, messages: &str) -> Option<String> {
+        let rendered = self.rendered(template, messages, &Conversation::default());
+        rendered.ok().map(|rendered| rendered.text)
+    }
+
+    /// What a template makes of messages, in the place of those of a conversation.
+    fn rendered(
+        &self,
+        template: &Template,
+        messages: &str,
+        conversation: &Conversation,
+    ) -> Result<Rendered, String> {
         let prepared = sli_jinja::Conversation {
-            messages: &conversation.messages,
+            messages,
             tools: conversation.tools.as_deref(),
             documents: conversation.documents.as_deref(),
             arguments: conversation.arguments.as_deref(),
             asks: conversation.asks,
         };
         let variables = prepared.variables(&self.tokens, &self.arguments)?;
-        let bytes = conversation.bytes() as u64;
-        let count = conversation.messages.matches("\"role\"").count() as u64;
-        let steps = STEPS + STEPS_PER_BYTE * bytes + STEPS_PER_PAIR * count * count;
+        let bytes = messages.len() + conversation.bytes() - conversation.messages.len();
+        let count = messages.matches("\"role\"").count() as u64;
+        let steps = STEPS + STEPS_PER_BYTE * bytes as u64 + STEPS_PER_PAIR * count * count;
         let now = self.now.naive_local();
         let rendered = template.render(variables, now, steps.min(MOST_STEPS));
         rendered.map_err(|error| {
@@ -172,7 +201,7 @@ mod tests {
     use chrono::{Local, TimeZone};
     use serde_json::{Value, json};
 
-    use super::{CompiledTemplates, Source, Sources};
+    use super::{CompiledTemplates, Contents, Source, Sources};
     use crate::input::Conversation;
 
     fn source(text: &str) -> Source {
@@ -186,7 +215,7 @@ mod tests {
         let now = Local.with_ymd_and_hms(2024, 7, 26, 12, 0, 0).unwrap();
         let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
         let arguments = vec![("enable_thinking".to_owned(), "false".to_owned())];
-        let templates = CompiledTemplates::at(now, sources, tokens, arguments)
+        let templates = CompiledTemplates::at(now, sources, tokens, arguments, Contents::AsGiven)
             .map_err(|error| error.to_string())?;
         templates.render(conversation).map(|rendered| rendered.text)
     }

@@ -17,6 +17,7 @@ use sli_engine::resident_memory;
 use sli_jinja::Rendered;
 
 use super::chat::{CompiledTemplates, Sources};
+use super::contents::Contents;
 use super::error::TokenizerError;
 use crate::guard::guarded;
 use crate::input::Conversation;
@@ -43,6 +44,7 @@ impl ChatTemplate {
         sources: Sources,
         tokens: BTreeMap<String, String>,
         arguments: Vec<(String, String)>,
+        contents: Contents,
         memory: u64,
     ) -> Result<Self, TokenizerError> {
         let (conversations, incoming) = sync_channel::<Conversation>(0);
@@ -60,8 +62,9 @@ impl ChatTemplate {
             .any(|source| source.text.contains("endgeneration"));
         let own_path = path.clone();
         let work = move || {
-            let templates =
-                guarded(|| CompiledTemplates::at(Local::now(), &sources, tokens, arguments));
+            let templates = guarded(|| {
+                CompiledTemplates::at(Local::now(), &sources, tokens, arguments, contents)
+            });
             let templates = match templates {
                 Ok(Ok(templates)) => {
                     let _ = compiled.send(Ok(()));

@@ -13,6 +13,7 @@ mod chat;
 mod chat_worker;
 pub mod class;
 mod compare;
+mod contents;
 mod encode;
 mod encoded;
 mod error;
@@ -44,6 +45,7 @@ use ::tokenizers::{
 
 pub use chat::{Source, Sources};
 pub use chat_worker::ChatTemplate;
+pub use contents::Contents;
 pub use encoded::Encoded;
 pub use error::TokenizerError;
 pub use reading::Reading;
@@ -278,6 +280,7 @@ impl Tokenizer {
                 templates::sources(&self.folder, configured, choice)?,
                 self.settings.variables.clone(),
                 self.chat_options.arguments.clone(),
+                self.chat_options.contents,
                 self.allowance.ceiling(),
             )?);
         }

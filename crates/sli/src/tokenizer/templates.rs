@@ -11,6 +11,7 @@ use serde_json::Value;
 use sli_checkpoint::ModelFolder;
 
 use super::chat::{Source, Sources};
+use super::contents::Contents;
 use super::error::TokenizerError;
 use super::files::{SETTINGS_LIMIT as FILE_LIMIT, read_object};
 
@@ -28,6 +29,8 @@ pub struct ChatOptions {
     pub template: Option<Choice>,
     /// Variables of templates, as JSON texts.
     pub arguments: Vec<(String, String)>,
+    /// What templates are given as contents of messages.
+    pub contents: Contents,
 }
 
 /// The template that is to be used for all records.
@@ -49,6 +52,7 @@ impl ChatOptions {
         Ok(Self {
             template,
             arguments: arguments.to_vec(),
+            contents: Contents::default(),
         })
     }
 }

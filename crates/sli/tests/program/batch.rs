@@ -397,6 +397,124 @@ fn what_cannot_be_answered_stops_nothing() {
         .failure(5, &["absent.jsonl"]);
 }
 
+/// Contents of messages as clients write them: texts, and lists of parts, whichever of them a template takes.
+#[test]
+fn templates_get_the_contents_that_they_take() {
+    const TEXTS: &str = "{% for m in messages %}{{ m.role + ': ' + m.content }} {% endfor %}";
+    const WRITTEN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}";
+    const PARTS: &str = "{% for m in messages %}{{ m.role }}: \
+        {% for part in m.content %}{{ part.text }}{% endfor %} {% endfor %}";
+    const BOTH: &str = "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}\
+        {% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %} {% endfor %}";
+    let chat = |id: &str, content: &Value| {
+        let messages = json!([{"role": "user", "content": content}]);
+        let body = json!({"messages": messages, "prompt_logprobs": 0, "max_tokens": 0});
+        request(id, "/v1/chat/completions", &body)
+    };
+    let place = Place::with_llama();
+    let text = chat("text", &json!("the dog"));
+    let parts = json!([{"type": "text", "text": "the dog"}]);
+    let parts = chat("parts", &parts);
+    let mut known = None;
+    for template in [TEXTS, WRITTEN, PARTS, BOTH] {
+        let config = json!({"bos_token": "<s>", "chat_template": template});
+        place.write("model/tokenizer_config.json", config.to_string());
+        let found = answered(&place, &format!("{text}{parts}"));
+        let scores = &found["text"]["prompt_logprobs"];
+        assert!(scores.as_array().unwrap().len() > 2, "{template}: {scores}");
+        assert_eq!(found["parts"]["prompt_logprobs"], *scores, "{template}");
+        assert_eq!(
+            known.get_or_insert_with(|| scores.clone()),
+            scores,
+            "{template}"
+        );
+    }
+    let config = json!({"bos_token": "<s>", "chat_template": TEXTS});
+    place.write("model/tokenizer_config.json", config.to_string());
+    let list = json!([{"type": "text", "text": "the"}, {"type": "refusal", "refusal": "dog"}]);
+    let lines_of = chat("lines", &json!("the\ndog")) + &chat("list", &list);
+    let found = answered(&place, &lines_of);
+    assert_eq!(
+        found["list"]["prompt_logprobs"],
+        found["lines"]["prompt_logprobs"]
+    );
+
+    let picture = json!([{"type": "image_url", "image_url": {"url": "a.png"}}]);
+    let sound = json!([{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]);
+    for (template, content, says) in [
+        (
+            TEXTS,
+            &sound,
+            "message 0 has a `input_audio`, and the chat template takes texts only",
+        ),
+        (TEXTS, &picture, "the model reads texts only"),
+        (PARTS, &picture, "the model reads texts only"),
+    ] {
+        let config = json!({"bos_token": "<s>", "chat_template": template});
+        place.write("model/tokenizer_config.json", config.to_string());
+        place.write("requests.jsonl", chat("other", content) + &text);
+        let batch = [
+            "batch",
+            "model",
+            "-i",
+            "requests.jsonl",
+            "-o",
+            "answers.jsonl",
+            "--fresh",
+        ];
+        let said = place.sli(&batch).success().stderr;
+        assert!(said.contains("1 of them"), "{said}");
+        let found = lines(&place.path("answers.jsonl"));
+        let response = &found[0]["response"];
+        assert_eq!(response["status_code"], 400);
+        let said = response["body"]["error"]["message"].as_str().unwrap();
+        assert!(said.contains(says), "{said}");
+        assert_eq!(found[1]["response"]["status_code"], 200);
+    }
+}
+
+/// A batch has its folder of work alone, and says how to leave what is damaged there.
+#[test]
+fn the_work_of_a_batch_is_its_own() {
+    let place = Place::with_llama();
+    place.write("requests.jsonl", embedding("a", &json!("a dog")));
+    let batch = |more: &'static [&str]| {
+        let batch = [
+            "batch",
+            "model",
+            "-i",
+            "requests.jsonl",
+            "-o",
+            "answers.jsonl",
+        ];
+        place.sli(&[&batch[..], more].concat())
+    };
+    fs_err::create_dir_all(place.path("answers.jsonl.work")).unwrap();
+    let held = fs_err::File::create(place.path("answers.jsonl.work/lock")).unwrap();
+    held.file().try_lock().unwrap();
+    batch(&[]).failure(
+        5,
+        &["another run is writing to", "answers.jsonl", "hint: wait"],
+    );
+    assert!(!place.path("answers.jsonl.work/records.jsonl").exists());
+    drop(held);
+    for (option, says) in [("-i", "--input is `-`"), ("-o", "--output is `-`")] {
+        let mut all = vec![
+            "batch",
+            "model",
+            "-i",
+            "requests.jsonl",
+            "-o",
+            "answers.jsonl",
+        ];
+        let at = all.iter().position(|word| *word == option).unwrap();
+        all[at + 1] = "-";
+        place.sli(&all).failure(2, &[says, "hint: give files"]);
+    }
+    batch(&[]).success();
+    assert!(!place.path("answers.jsonl.work").exists());
+}
+
 #[test]
 fn a_killed_batch_goes_on() {
     let place = Place::with_llama();

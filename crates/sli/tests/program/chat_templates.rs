@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sli::input::{Content, Conversation, Dataset, Prompted, Selection};
 use sli::memory::Allowance;
-use sli::tokenizer::{ChatTemplate, Source, Sources};
+use sli::tokenizer::{ChatTemplate, Contents, Source, Sources};
 
 #[derive(Deserialize)]
 struct Printed {
@@ -48,7 +48,14 @@ fn templates_render_as_transformers_does() {
             default: Some(source),
             ..Sources::default()
         };
-        let template = ChatTemplate::new(sources, tokens.clone(), Vec::new(), u64::MAX).unwrap();
+        let template = ChatTemplate::new(
+            sources,
+            tokens.clone(),
+            Vec::new(),
+            Contents::AsGiven,
+            u64::MAX,
+        )
+        .unwrap();
         let rendered = template.render(&Conversation {
             messages: serde_json::to_string(&conversations[&case.conversation]).unwrap(),
             ..Conversation::default()
@@ -79,7 +86,14 @@ fn numbers_without_bounds_print_as_transformers_prints_them() {
                 default: Some(Source { path, text }),
                 ..Sources::default()
             };
-            ChatTemplate::new(sources, BTreeMap::new(), Vec::new(), u64::MAX).unwrap()
+            ChatTemplate::new(
+                sources,
+                BTreeMap::new(),
+                Vec::new(),
+                Contents::AsGiven,
+                u64::MAX,
+            )
+            .unwrap()
         })
         .collect();
     let path = folder.join("nonfinite.jsonl");

@@ -85,6 +85,14 @@ fn compare(cases: &[Case], table: &RecordBatch) {
             "{record}"
         );
         assert_eq!(counts.value(row), expected.count, "{record}");
+        let spans = table["completion_spans"].as_list::<i32>().value(row);
+        let mut found = vec![0; expected.mask.len()];
+        for span in spans.as_list::<i32>() {
+            let span = span.unwrap();
+            let ends = span.as_primitive::<UInt32Type>().values();
+            found[ends[0] as usize..ends[1] as usize].fill(1);
+        }
+        assert_eq!(found, expected.mask, "{record}");
         let logprobs = table["logprobs"].as_list::<i32>().value(row);
         let logprobs = logprobs.as_primitive::<Float32Type>();
         let marked = logprobs.iter().zip(&expected.mask).skip(1);
@@ -172,6 +180,7 @@ fn without_a_completion_there_is_none() {
             _ => assert_eq!(bits, None),
         }
         assert_eq!(table["offsets"].is_null(row), row == 4);
+        assert!(table["completion_spans"].is_null(row));
     }
 }
 

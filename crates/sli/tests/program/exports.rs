@@ -17,7 +17,7 @@ use crate::place::Place;
 const RECORDS: &str = "{\"id\": \"a/b\", \"input_ids\": [3, 7, 5]}
 {\"id\": \"none\", \"input_ids\": []}
 {\"id\": \"one\", \"input_ids\": [4]}
-{\"id\": \"long\", \"input_ids\": [9, 8, 7, 6, 5]}
+{\"id\": \"long\", \"input_ids\": [9, 8, 7, 6, 5], \"labels\": [-100, 8, -100, 6, 5]}
 ";
 
 fn ran(place: &Place, out: &str, takes: &[&str]) {
@@ -84,10 +84,11 @@ fn speculators_have_a_file_for_each_row_of_the_dataset() {
         let length = dataset["seq_len"].as_primitive::<Int64Type>().value(row);
         assert_eq!(length, ids.len() as i64);
         let mask = dataset["loss_mask"].as_list::<i32>().value(row);
-        assert_eq!(
-            mask.as_primitive::<Int64Type>().values(),
-            &vec![1; ids.len()][..]
-        );
+        let mask = mask.as_primitive::<Int64Type>().values();
+        match id {
+            "long" => assert_eq!(mask, &[0, 1, 0, 1, 1]),
+            _ => assert_eq!(mask, &vec![1; ids.len()][..]),
+        }
         let found = file.tensor("hidden_states").unwrap();
         let columns = found.shape()[2];
         assert_eq!(found.shape(), [ids.len(), 3, columns]);
