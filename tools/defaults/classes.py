@@ -17,6 +17,8 @@ INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedC
 PARTS = [
     "blip_2_qformer",
     "blip_2_vision_model",
+    "blip_text_model",
+    "blip_vision_model",
     "canary_decoder",
     "chinese_clip_text_model",
     "chinese_clip_vision_model",
@@ -98,6 +100,8 @@ def names_of(mapping, model_type):
 TEXT_CLASSES = {
     "blip_2_qformer": {"Blip2QFormerModel": "base"},
     "blip_2_vision_model": {"Blip2VisionModel": "base"},
+    "blip_text_model": {"BlipTextLMHeadModel": "causal_lm"},
+    "blip_vision_model": {"BlipVisionModel": "base"},
     "idefics2_perceiver": {"Idefics2PerceiverResampler": "base"},
     "idefics2_vision": {"Idefics2VisionTransformer": "base"},
     "florence2": {"Florence2ForConditionalGeneration": "seq2seq_lm"},

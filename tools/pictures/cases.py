@@ -77,6 +77,8 @@ CASES = {
         "token": "<IMG_CONTEXT>", "placeholder": "<image>", "further": ["<img>", "</img>", "<image>"],
         "named": {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"},
     },
+    # Texts have no place of the picture.
+    "blip": {"processor": "BlipProcessor", "images": "BlipImageProcessor", "settings": {"size": SQUARE}, "token": "<image>", "without": ["two", "none", "beside"]},
     "idefics": {
         "processor": "IdeficsProcessor", "images": "IdeficsImageProcessor", "settings": {"image_size": 16}, "token": "<image>", "further": ["<fake_token_around_image>"],
     },

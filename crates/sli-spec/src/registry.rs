@@ -186,6 +186,7 @@ const FAMILIES: &[&[ModelType]] = &[
         }),
         row("aria", |config| vision::aria(config, part)),
         row("aya_vision", |config| vision::aya_vision(config, part)),
+        row("blip", |config| vision::blip(config, part)),
         row("blip-2", |config| vision::blip_2(config, part)),
         row("chinese_clip", |config| vision::chinese_clip(config, part)),
         row("clip", |config| vision::clip(config, part)),

@@ -202,6 +202,9 @@ impl<'a> PictureRules<'a> {
                 let hint = "give them as two records";
                 return Err(InputError::record(place, problem).with_hint(hint));
             }
+            if self.spec.sees_one_picture() {
+                return one_picture(raw, pictures, place);
+            }
             return Ok(());
         };
         let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());
@@ -236,6 +239,29 @@ impl<'a> PictureRules<'a> {
         };
         Err(InputError::record(place, problem).with_hint(hint))
     }
+}
+
+/// Refuses a record that has not one picture, which its class needs.
+fn one_picture(
+    raw: &Record,
+    pictures: &Record,
+    place: &crate::input::Place,
+) -> Result<(), InputError> {
+    let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());
+    let count = places
+        .iter()
+        .map(|place| place.picture + 1)
+        .max()
+        .unwrap_or(0);
+    if count == 1 || (count == 0 && raw.tokens.is_empty()) {
+        return Ok(());
+    }
+    let problem = format!(
+        "record `{}`: {count} pictures, and the reference's class reads one with every text",
+        raw.id
+    );
+    let hint = "give its picture in `images`, or what the model's processor makes of it in `tensors`; texts of several pictures are several records";
+    Err(InputError::record(place, problem).with_hint(hint))
 }
 
 /// So many numbers for every picture, of which `what` says what they are.

@@ -42,6 +42,12 @@ impl Session {
                     ),
                 });
             }
+            if self.model.spec.sees_one_picture() && !record.tokens.is_empty() {
+                return Err(EngineError::Record {
+                    id: record.id,
+                    problem: "its tokens attend to a picture, and it has none".into(),
+                });
+            }
             writer.push(&record)?;
             if self.model.spec.has_pictures_beside() {
                 writer.push_pictures(&Record {

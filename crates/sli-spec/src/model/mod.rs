@@ -436,6 +436,24 @@ impl ModelSpec {
         seen::seen(tokens, mask, (places, of_view.flatten()))
     }
 
+    /// Whether all tokens of a record attend to all it has of pictures: then it has one, as the reference's class pairs them.
+    pub fn sees_one_picture(&self) -> bool {
+        let texts = self.stacks.iter();
+        let texts = texts.filter(|stack| !stack.sequence.is_of_pictures());
+        let mut attentions = texts
+            .flat_map(|stack| &stack.layers)
+            .flat_map(|layer| &layer.steps)
+            .flat_map(|step| &step.branches);
+        attentions.any(|branch| match &branch.mixer {
+            Mixer::Attention(attention) if attention.mask != Mask::Seen => {
+                let seen = attention.stack_end().map(|end| end.stack);
+                let seen = seen.and_then(|stack| self.stacks.get(stack));
+                seen.is_some_and(|stack| stack.sequence.is_of_pictures())
+            }
+            _ => false,
+        })
+    }
+
     /// Positions by time, row and column of tokens with pictures, where the model has such.
     pub fn positions_beside(&self, tokens: &[u32], places: &[Place]) -> Option<Vec<[u32; 3]>> {
         let (own, rule) = self.scattered().filter(|(own, _)| own.has_positions)?;

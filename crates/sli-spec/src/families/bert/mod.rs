@@ -41,7 +41,7 @@ pub use self::modern::{
 pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::neomme::neomme;
 pub use self::page::{bros, layoutlm, layoutlmv3, lilt};
-pub use self::pairs::{chinese_clip_text, clip_text, dpr, siglip_text, tipsv2_text};
+pub use self::pairs::{blip_text, chinese_clip_text, clip_text, dpr, siglip_text, tipsv2_text};
 pub use self::protein::{esm, esmc};
 pub use self::relatives::{
     bert, bert_generation, ernie, git, megatron_bert, mpnet, splinter, tapas, visual_bert,
@@ -156,6 +156,19 @@ const BERT: Names = Names {
     down: "output.dense",
     head: "cls.predictions.decoder",
     ..Names::USUAL
+};
+
+/// Its attention to an encoder in front of it.
+const CROSS: Cross = Cross {
+    stack: 0,
+    width: None,
+    norms: Norms::sum("crossattention.output.LayerNorm"),
+    projections: [
+        "crossattention.self.query",
+        "crossattention.self.key",
+        "crossattention.self.value",
+    ],
+    output: "crossattention.output.dense",
 };
 
 /// Without the head of BERT's masked language model.
@@ -330,17 +343,7 @@ fn usual_keys<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecE
         model.stack = "decoder";
         model.masks.fill(Mask::Causal);
         if config.flag("add_cross_attention")? {
-            model.cross = Some(Cross {
-                stack: 0,
-                width: None,
-                norms: Norms::sum("crossattention.output.LayerNorm"),
-                projections: [
-                    "crossattention.self.query",
-                    "crossattention.self.key",
-                    "crossattention.self.value",
-                ],
-                output: "crossattention.output.dense",
-            });
+            model.cross = Some(CROSS);
         }
     }
     Ok(model)

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{BERT, table, usual};
+use super::{BERT, CROSS, encoder, set_head, table, usual};
 use crate::build::{Leaves, NormStyle, Stored};
-use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Table};
+use crate::families::blocks::{Arrangement, Blocks, Cross, Names, Projections, Table};
 use crate::families::pooled;
 use crate::{
     Activation, Config, Described, LengthLimit, Mask, PooledEnd, Pooler, RowRule, Shard,
@@ -84,6 +84,32 @@ pub fn chinese_clip_text(config: &Config) -> Result<Described, SpecError> {
     let (rule, hidden) = (RowRule::Chosen(TokenChoice::First), model.hidden_size);
     let row = pooled::row_of(("pooled", rule), 0, hidden, |_| None, Leaves::new(""));
     Ok(pooled::behind(model.build()?, &row, PooledEnd::Pooler))
+}
+
+/// BLIP's decoder (Li et al. 2022): BERT without kinds of tokens, each of whose layers attends to a picture.
+pub fn blip_text(config: &Config) -> Result<Described, SpecError> {
+    // Of training, and of the classes for retrieval.
+    config.ignore(&["label_smoothing", "projection_dim"]);
+    if !config.flag("is_decoder")? {
+        let problem = "its class is a decoder, whose layers attend to pictures";
+        return Err(config.unsupported("is_decoder", problem));
+    }
+    let arrangement = Arrangement::after_sum("attention.output.LayerNorm", "output.LayerNorm");
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut model = encoder(config, &BERT, arrangement, norm)?;
+    model.intermediate_size = config.size("intermediate_size")?;
+    model.activation = config.activation("hidden_act")?;
+    model.stack = "decoder";
+    model.masks.fill(Mask::Causal);
+    model.cross = Some(Cross {
+        width: Some(config.size("encoder_hidden_size")?),
+        ..CROSS
+    });
+    let width = model.hidden_size;
+    set_head(&mut model, width);
+    model.ignored.push("pooler.*");
+    table(config, &mut model, 0)?;
+    model.build()
 }
 
 /// A tensor of CLIP's texts, alone or beside pictures.

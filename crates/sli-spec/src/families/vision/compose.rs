@@ -600,9 +600,13 @@ fn composed(
             return Err(config.unsupported("text_config", problem));
         }
         let before = 1 + projectors.len();
+        let several = texts.len() > 1;
         for stack in &mut texts {
             places.rename(base_prefix, stack);
-            read_behind(stack, before);
+            // What a decoder of one stack reads is in front of it.
+            if several {
+                read_behind(stack, before);
+            }
         }
         let Some(text) = texts.first_mut() else {
             return Err(config.unsupported("text_config", "it has no layers"));

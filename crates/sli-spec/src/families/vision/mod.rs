@@ -1,6 +1,7 @@
 //! Models of pictures: towers, and decoders that get what a tower sees in the place of a token.
 
 mod aria;
+mod blip;
 mod cogvlm;
 mod compose;
 mod crossing;
@@ -33,6 +34,7 @@ use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
 pub use self::aria::aria;
+pub use self::blip::blip;
 pub use self::cogvlm::cogvlm;
 pub use self::fuyu::fuyu;
 pub use self::gemma::{gemma3, paligemma};
@@ -83,6 +85,8 @@ pub const TYPES: &[ModelType] = &[
 pub const PARTS: &[ModelType] = &[
     tower("blip_2_qformer", qformer::alone),
     tower("blip_2_vision_model", qformer::tower),
+    tower("blip_text_model", bert::blip_text),
+    tower("blip_vision_model", qformer::blip_tower),
     tower("chinese_clip_text_model", bert::chinese_clip_text),
     tower("chinese_clip_vision_model", towers::clip),
     tower("cogvlm_vision", cogvlm::tower),

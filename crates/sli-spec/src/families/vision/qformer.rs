@@ -99,8 +99,19 @@ fn language_model(config: &Config) -> Result<Config, SpecError> {
     Ok(text)
 }
 
+/// The tower of BLIP, which is that of its successors with addends of queries, keys and values.
+pub fn blip_tower(config: &Config) -> Result<Described, SpecError> {
+    // Of the classes for retrieval.
+    config.ignore(&["projection_dim"]);
+    described_tower(config, true)
+}
+
 /// The tower: BLIP-2's, InstructBLIP's.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
+    described_tower(config, config.flag("qkv_bias")?)
+}
+
+fn described_tower(config: &Config, has_addends: bool) -> Result<Described, SpecError> {
     let sizes = |key: &str| config.size(key);
     let side = sizes("image_size")?;
     let patch = sizes("patch_size")?;
@@ -115,7 +126,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
     };
     let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
     let mut tower = plain(config, &VISION, arrangement)?;
-    tower.query_key_value_bias = config.flag("qkv_bias")?;
+    tower.query_key_value_bias = has_addends;
     tower.pictures = Some(Rc::new(move |leaves| {
         let class = sizes.class(leaves, "embeddings.class_embedding");
         let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
