@@ -60,6 +60,7 @@ EXAMPLES = {
     "exaone4_5": {"text_config": {"model_type": "exaone4"}, "vision_config": {"model_type": "exaone4_5_vision", "out_hidden_size": 4096}},
     "aria": {"text_config": {"model_type": "aria_text"}, "vision_config": {"model_type": "idefics3_vision", "image_size": 980, "patch_size": 14}},
     "blip-2": {"image_token_index": 50265},
+    "instructblip": {"image_token_index": 32000},
     "idefics2": {"text_config": {"model_type": "mistral"}},
     "mllama": {"text_config": {"model_type": "mllama_text_model"}, "vision_config": {"model_type": "mllama_vision_model"}},
     "internvl": {"text_config": {"model_type": "qwen2"}, "vision_config": {"model_type": "internvl_vision"}},

@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "pixel_values_images", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids", "pixel_mask", "aspect_ratio_ids", "aspect_ratio_mask"}
+PICTURES = {"pixel_values", "pixel_values_images", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes", "image_position_ids", "pixel_mask", "aspect_ratio_ids", "aspect_ratio_mask", "qformer_input_ids"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()

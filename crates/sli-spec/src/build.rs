@@ -414,6 +414,7 @@ impl Step {
             branches: vec![Branch::plain(mixer)],
             post: None,
             write: Write::Add,
+            only: None,
         }
     }
 }

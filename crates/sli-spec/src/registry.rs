@@ -217,6 +217,7 @@ const FAMILIES: &[&[ModelType]] = &[
         row("idefics", |config| vision::idefics(config, part)),
         row("idefics2", |config| vision::idefics2(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
+        row("instructblip", |config| vision::instructblip(config, part)),
         row("internvl", |config| vision::internvl(config, part)),
         row("internvl_chat", |config| {
             vision::internvl_chat(config, part)

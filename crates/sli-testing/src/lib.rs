@@ -120,6 +120,8 @@ pub struct GoldenPictures {
     pub points: Vec<u32>,
     /// 1 where a token sees a part of them, where the model reads such.
     pub seen: Option<Vec<u32>>,
+    /// Tokens of what is asked of all views, one after the other, where the model reads such.
+    pub asked: Option<Vec<u32>>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -521,6 +523,7 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
             .to_vec(),
         shapes: whole(&["aspect_ratio_ids"]).unwrap_or_default(),
         points: whole(&["pixel_attention_mask", "pixel_mask"]).unwrap_or_default(),
+        asked: whole(&["qformer_input_ids"]),
         seen: whole(&["cross_attention_mask", "image_attention_mask"]),
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),

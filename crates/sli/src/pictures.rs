@@ -1,7 +1,7 @@
 //! Pictures of records: what a processor made of them becomes patches with their places.
 
 use sli_engine::records::Record;
-use sli_spec::{ModelSpec, Pictures, Place, PreparedPictures, Scattered};
+use sli_spec::{AskedRows, ModelSpec, Pictures, Place, PreparedPictures, Scattered};
 
 use crate::input::{Content, InputError, RawRecord, Tensors};
 use crate::tensors::{Prepared, TensorReader};
@@ -141,7 +141,12 @@ impl<'a> PictureRules<'a> {
                 );
             }
         };
+        let asked = match self.spec.asked() {
+            Some(asked) => asked_of(&asked, &places, tensors, (given, most), raw)?,
+            None => Vec::new(),
+        };
         let record = Record {
+            asked,
             tokens: vec![0; places.len()],
             inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),
             features: Some(patches),
@@ -239,6 +244,59 @@ impl<'a> PictureRules<'a> {
         };
         Err(InputError::record(place, problem).with_hint(hint))
     }
+}
+
+/// The tokens of what is asked of each view of a record, without those of padding.
+fn asked_of(
+    asked: &AskedRows,
+    places: &[Place],
+    tensors: &mut TensorReader,
+    (given, most): (&Tensors, usize),
+    raw: &RawRecord,
+) -> Result<Vec<Vec<u32>>, InputError> {
+    let views = places.last().map_or(0, |place| place.view as usize + 1);
+    let ids = tensors.whole_numbers(given, (asked.name, most), raw)?;
+    let ids = there(ids, (given, asked.name), raw)?;
+    let mask = tensors.whole_numbers(given, (asked.mask, most), raw)?;
+    let refuse = |name: &str, problem: &str| {
+        let problem = format!("`{}` of {} {problem}", given.name(name), given.source());
+        refused(raw, &problem, "prepare it as the model's processor does")
+    };
+    if views == 0 {
+        return Ok(Vec::new());
+    }
+    if !ids.len().is_multiple_of(views) {
+        let problem = format!("has {} numbers, for {views} pictures", ids.len());
+        return refuse(asked.name, &problem);
+    }
+    let length = ids.len() / views;
+    if length > asked.longest {
+        let most = asked.longest;
+        let problem = format!("has {length} tokens, and the model has positions for {most}");
+        return refuse(asked.name, &problem);
+    }
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= asked.vocab_size) {
+        let problem = format!(
+            "has token {id}, beyond the vocabulary of {}",
+            asked.vocab_size
+        );
+        return refuse(asked.name, &problem);
+    }
+    let mask = mask.unwrap_or_else(|| vec![1; ids.len()]);
+    if mask.len() != ids.len() || mask.iter().any(|&one| one > 1) {
+        let problem = "has other numbers than a one or a zero for every token";
+        return refuse(asked.mask, problem);
+    }
+    let mut texts = Vec::with_capacity(views);
+    for view in 0..views {
+        let own = view * length..(view + 1) * length;
+        let shown = mask[own.clone()].iter().filter(|&&one| one == 1).count();
+        if mask[own.clone()][..shown].contains(&0) {
+            return refuse(asked.mask, "has padding in front of tokens");
+        }
+        texts.push(ids[own][..shown].to_vec());
+    }
+    Ok(texts)
 }
 
 /// Refuses a record that has not one picture, which its class needs.

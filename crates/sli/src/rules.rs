@@ -152,6 +152,7 @@ impl Rules<'_> {
         }
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
         let record = Record {
+            asked: Vec::new(),
             id,
             row,
             tokens,

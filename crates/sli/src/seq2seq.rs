@@ -263,6 +263,7 @@ pub fn prepare(
             .collect()
     });
     let record = Record {
+        asked: Vec::new(),
         id: record.id.clone(),
         row: record.row,
         tokens,

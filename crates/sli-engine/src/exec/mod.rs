@@ -65,6 +65,8 @@ pub(crate) struct BoundLayer<'a> {
     pub enters: Enters,
     /// Where not all rows of a chunk enter, these.
     pub these: Option<&'a [u32]>,
+    /// Where what comes of some rows of a chunk is left out, the others: these count.
+    pub only: Option<&'a [u32]>,
 }
 
 /// What enters the matrices.
@@ -95,7 +97,15 @@ impl BoundLayer<'_> {
             Enters::Others => Which::Others,
             Enters::Tables => return,
         };
-        if let Some(entering) = self.entering {
+        let Some(entering) = self.entering else {
+            return;
+        };
+        if let (Which::Next, Some(rows)) = (&which, self.only) {
+            let mut own = Mat::new(rows.len(), x.cols());
+            self.kernels.gather_rows(x, rows, own.view_mut());
+            let which = Which::These(rows);
+            entering.seen(self.kernels, leaves, matrix, own.view(), which);
+        } else {
             entering.seen(self.kernels, leaves, matrix, x, which);
         }
     }

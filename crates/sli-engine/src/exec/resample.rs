@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, Joining, PictureRows, PlacedRows, Resampled, Resampling, Standard};
+use sli_spec::{
+    AskedRows, Halving, Joining, PictureRows, PlacedRows, Resampled, Resampling, Standard,
+    WeightIndex,
+};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
@@ -21,7 +24,8 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             longest * (read + 1) + convolved_values(convolution, longest)
         }
         Resampling::Spread { .. } => width + longest,
-        Resampling::Table { .. } | Resampling::Halved { .. } | Resampling::Either { .. } => width,
+        Resampling::Table { asked, .. } => width * asked.map_or(1, |asked| asked.longest),
+        Resampling::Halved { .. } | Resampling::Either { .. } => width,
         Resampling::Gathered {
             columns: [_, own],
             parts,
@@ -82,7 +86,14 @@ impl BoundLayer<'_> {
             self.gather_places(of, input, batch, ends, hidden)?;
             return self.place_rows(input, batch, hidden);
         }
-        if let Resampling::Table { weight, rows } = &input.rule {
+        if let Resampling::Table {
+            weight,
+            rows,
+            asked: Some(asked),
+        } = &input.rule
+        {
+            self.put_asked((*weight, *rows), asked, batch, hidden)?;
+        } else if let Resampling::Table { weight, rows, .. } = &input.rule {
             let positions = &batch.positions;
             if let Some(beyond) = positions.iter().find(|&&row| row as usize >= *rows) {
                 return Err(EngineError::Internal(format!(
@@ -104,6 +115,46 @@ impl BoundLayer<'_> {
             self.norm_in_place(norm, hidden.view_mut())?;
         }
         self.place_rows(input, batch, hidden)
+    }
+
+    /// The rows of a table for every view, and behind them those of the tokens of what is asked of it.
+    fn put_asked(
+        &self,
+        (table, rows): (WeightIndex, usize),
+        asked: &AskedRows,
+        batch: &Batch,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let mut made = Mat::default();
+        for view in batch.branches_of(&batch.whole()) {
+            let numbers = view
+                .clone()
+                .map(|row| batch.inputs.of(row).first().copied());
+            let numbers: Vec<u32> = numbers.map(Option::unwrap_or_default).collect();
+            let (learned, tokens) = numbers.split_at(rows.min(numbers.len()));
+            let known = rows as u32..(rows + asked.vocab_size) as u32;
+            if tokens.iter().any(|token| !known.contains(token)) || tokens.len() > asked.longest {
+                let problem = "what is asked of a picture is beyond the tables";
+                return Err(EngineError::Internal(problem.into()));
+            }
+            let tokens: Vec<u32> = tokens.iter().map(|token| token - rows as u32).collect();
+            let places: Vec<u32> = (0..tokens.len() as u32).collect();
+            for (ids, place, from) in [
+                (learned, None, table),
+                (&tokens, Some(asked.positions), asked.tokens),
+            ] {
+                made.reset(ids.len(), hidden.cols());
+                self.gather(from, ids, &mut made, false)?;
+                if let Some(positions) = place {
+                    self.gather(positions, &places, &mut made, true)?;
+                }
+                let first = if place.is_some() { learned.len() } else { 0 };
+                for (at, row) in (view.start + first..).take(ids.len()).enumerate() {
+                    hidden.row_mut(row).copy_from_slice(made.row(at));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds their places to rows, which stand in the first half of `hidden` where they are kept without them too.

@@ -35,35 +35,34 @@ impl Sources {
             let own = records.of(earlier.sequence);
             let pictures = records.of(Sequence::Pictures);
             let all = rows_of_records(earlier, records, range.clone(), owners);
-            let rows = match stack.rows_of_views() {
-                None => {
-                    let lead = earlier.prompt.len();
-                    // Nothing is shown of the rows in front.
-                    let shown = |rows: &Range<usize>| (rows.start + lead).min(rows.end)..rows.end;
-                    let branches = of_branches.iter();
-                    branches.map(|&record| shown(&all[record])).collect()
-                }
-                Some(of_view) => {
-                    let mut rows = Vec::new();
-                    for (offset, record) in range.clone().enumerate() {
-                        if owners[offset] < offset {
-                            continue;
-                        }
-                        let of_record = all[offset].clone();
-                        let views = rows_in(stack, records, record) / of_view.max(1);
-                        let Some(lengths) = view_lengths(earlier, [own, pictures], record)? else {
-                            // Every view reads all of it.
-                            rows.extend((0..views).map(|_| of_record.clone()));
-                            continue;
-                        };
-                        let mut first = of_record.start;
-                        for length in lengths {
-                            rows.push(first..first + length);
-                            first += length;
-                        }
+            let rows = if stack.keeps_views() {
+                let mut rows = Vec::new();
+                for (offset, record) in range.clone().enumerate() {
+                    if owners[offset] < offset {
+                        continue;
                     }
-                    rows
+                    let of_record = all[offset].clone();
+                    let views = [records.of(stack.sequence), pictures];
+                    let views = view_lengths(stack, views, record)?;
+                    let views = views.map_or(0, |views| views.len());
+                    let Some(lengths) = view_lengths(earlier, [own, pictures], record)? else {
+                        // Every view reads all of it.
+                        rows.extend((0..views).map(|_| of_record.clone()));
+                        continue;
+                    };
+                    let mut first = of_record.start;
+                    for length in lengths {
+                        rows.push(first..first + length);
+                        first += length;
+                    }
                 }
+                rows
+            } else {
+                let lead = earlier.prompt.len();
+                // Nothing is shown of the rows in front.
+                let shown = |rows: &Range<usize>| (rows.start + lead).min(rows.end)..rows.end;
+                let branches = of_branches.iter();
+                branches.map(|&record| shown(&all[record])).collect()
             };
             let none_at_zero = |rows: Range<usize>| if rows.is_empty() { 0..0 } else { rows };
             let kinds = (reads_kinds && own.has_token_types()).then(|| own.kinds(range.clone()));
@@ -140,6 +139,15 @@ fn view_lengths(
     if let Some(of_view) = stack.rows_of_views() {
         let views = records.tokens_of(record) / of_view.max(1);
         return Ok(Some(vec![of_view; views]));
+    }
+    if let Sequence::Rows(RowRule::Pictures(rule)) = stack.sequence
+        && rule.keeps_views()
+    {
+        let record = records.read(record..record + 1)?.into_iter().next();
+        let sources = record.and_then(|record| record.inputs);
+        let views = rule.views_of(&sources.unwrap_or_default());
+        let lengths = views.into_iter().flatten().map(|(rows, _)| rows);
+        return Ok(Some(lengths.collect()));
     }
     let (records, rule) = match stack.sequence {
         _ if stack.input.pictures().is_some() => (records, None),

@@ -1,7 +1,7 @@
 //! One residual step on the rows of one chunk.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{Branch, Gain, Mechanism, ResidualGate, Site, Step, Write};
+use sli_spec::{Branch, Gain, Mechanism, ResidualGate, Site, Step, TokenKind, Write};
 
 use super::probe::Probe;
 use super::states::MixerId;
@@ -25,6 +25,11 @@ impl BoundLayer<'_> {
             return mixers::of(&branch.mixer).run_in_place(self, rows, slots, scratch);
         }
         let range = rows.chunk.rows.clone();
+        let only = step.only.map(|only| chosen(only, rows));
+        let own = BoundLayer {
+            only: only.as_deref(),
+            ..*self
+        };
         scratch.selection = std::mem::take(&mut slots.selection);
         let mut normed = std::mem::take(&mut scratch.normed);
         let mut kept = std::mem::take(&mut slots.kept);
@@ -66,7 +71,7 @@ impl BoundLayer<'_> {
         for (index, branch) in step.branches.iter().enumerate() {
             let mut output = std::mem::take(&mut scratch.output);
             let mut at = At {
-                layer: self,
+                layer: &own,
                 mixer: MixerId {
                     step: number,
                     branch: index,
@@ -124,7 +129,10 @@ impl BoundLayer<'_> {
         slots.kept = kept;
         match &step.connection {
             Some(connection) => self.expand(connection, &weights, sum.view(), (slots, range)),
-            None => self.write(&step.write, &sum, rows, slots)?,
+            None => match &only {
+                None => self.write(&step.write, &sum, rows, slots)?,
+                Some(only) => self.write_only(&step.write, (&mut sum, only), range, slots)?,
+            },
         }
         scratch.connection = weights;
         scratch.normed = normed;
@@ -229,6 +237,45 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
+    /// The same for some of the rows of a range.
+    fn write_only(
+        &self,
+        write: &Write,
+        (y, only): (&mut Mat, &[u32]),
+        range: std::ops::Range<usize>,
+        slots: &mut Slots,
+    ) -> Result<(), EngineError> {
+        let rows = only.iter().map(|&row| row as usize);
+        match write {
+            Write::Set(slot) => {
+                let target = slots.get_mut(*slot);
+                for row in rows {
+                    target
+                        .row_mut(range.start + row)
+                        .copy_from_slice(y.row(row));
+                }
+                Ok(())
+            }
+            Write::AddNorm(norm, Gain::One) => {
+                for row in rows.clone() {
+                    let before = slots.hidden.row(range.start + row);
+                    let pairs = y.row_mut(row).iter_mut().zip(before);
+                    pairs.for_each(|(value, before)| *value += before);
+                }
+                self.norm_in_place(norm, y.view_mut())?;
+                for row in rows {
+                    let target = slots.hidden.row_mut(range.start + row);
+                    target.copy_from_slice(y.row(row));
+                }
+                Ok(())
+            }
+            _ => {
+                let problem = "rows of one kind are written in another way";
+                Err(EngineError::Internal(problem.into()))
+            }
+        }
+    }
+
     /// `h = gain * h + y`.
     fn residual(
         &self,
@@ -258,6 +305,13 @@ impl BoundLayer<'_> {
             .add(y.view(), 1.0, slots.hidden.rows_view_mut(range));
         Ok(())
     }
+}
+
+/// The rows of a chunk whose tokens are of a kind, or all others.
+fn chosen((kind, is_own): (TokenKind, bool), rows: Rows<'_>) -> Vec<u32> {
+    let numbered = (0_u32..).zip(rows.chunk.rows.clone());
+    let chosen = numbered.filter(|&(_, row)| rows.batch.is_of(kind, row) == is_own);
+    chosen.map(|(row, _)| row).collect()
 }
 
 /// How many outputs some steps show: one a branch that has a site, or one of all branches of a step that

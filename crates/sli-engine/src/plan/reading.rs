@@ -216,13 +216,24 @@ impl Planner<'_> {
             {
                 bytes += (leaf(constant.weight).row_bytes() * parts.len()) as f64;
             }
-            if let Some(Resampling::Table { weight, rows }) =
-                description.input.resampled().map(|input| &input.rule)
+            if let Some(Resampling::Table {
+                weight,
+                rows,
+                asked,
+            }) = description.input.resampled().map(|input| &input.rule)
             {
                 for part in parts {
                     let lengths = part.records.clone().map(|record| records.tokens_of(record));
                     let longest = lengths.max().unwrap_or(0).min(*rows);
                     bytes += (longest * leaf(*weight).row_bytes()) as f64;
+                    // A row of either table for every token of what is asked, at most.
+                    let rows = part.records.clone().map(|record| records.tokens_of(record));
+                    let rows: usize = rows.sum();
+                    let of_asked = asked
+                        .iter()
+                        .flat_map(|asked| [asked.tokens, asked.positions]);
+                    let of_asked = of_asked.map(|table| rows * leaf(table).row_bytes());
+                    bytes += of_asked.sum::<usize>() as f64;
                 }
             }
             if let Some(PositionTable::Learned { weight, rows, .. }) = description.input.positions()

@@ -53,7 +53,7 @@ impl SameRows {
     /// Bytes that it holds, at most.
     pub(super) const BYTES: usize = 2 * Self::REMEMBERED * (32 + 8 + 1);
 
-    /// How many records before this one the last is that has the same inputs and features; 0: none of those that are remembered,
+    /// How many records before this one the last is that has the same inputs and features, of which the same is asked; 0: none of those that are remembered,
     /// or this one has no rows.
     pub(super) fn of(&mut self, record: &Record, number: u64) -> u32 {
         if record.tokens.is_empty() {
@@ -67,6 +67,10 @@ impl SameRows {
         }
         hasher.update(cast_slice(inputs));
         hasher.update(cast_slice(features));
+        for text in &record.asked {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(cast_slice(text));
+        }
         if self.last.len() == Self::REMEMBERED {
             self.last.clear();
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sli_spec::ModelSpec;
+use sli_spec::{ModelSpec, PictureRows, RowRule};
 
 use super::record::Record;
 use super::spool::RecordSpool;
@@ -52,8 +52,24 @@ impl RecordSpool {
         let own = self.read(record..record + 1)?.into_iter().next();
         Ok(Record {
             features: (!features.is_empty()).then_some(features),
+            asked: self.asked(record)?,
             ..own.unwrap_or_default()
         })
+    }
+
+    /// What a record asks of each of its views.
+    fn asked(&self, record: usize) -> Result<Vec<Vec<u32>>, ResultsError> {
+        let mut asking = self.0.rows.iter().filter_map(|(rule, rows)| match rule {
+            RowRule::Pictures(rule @ PictureRows::Asked { .. }) => Some((rule, rows)),
+            _ => None,
+        });
+        let Some((rule, rows)) = asking.next() else {
+            return Ok(Vec::new());
+        };
+        let own = rows.read(record..record + 1)?.into_iter().next();
+        let sources = own.and_then(|own| own.inputs).unwrap_or_default();
+        let views = rule.views_of(&sources).unwrap_or_default();
+        Ok(views.into_iter().map(|(_, text)| text).collect())
     }
 
     /// The first record in whose tokens, of any sequence, two spools differ, and in what; `None`: they do not.

@@ -20,6 +20,8 @@ pub struct Record {
     /// The numbers of which the rows are made where they are of no tokens: then all of these are 0. Only written;
     /// [`RecordSpool::features`](super::RecordSpool::features) reads them.
     pub features: Option<Vec<f32>>,
+    /// Of pictures: the tokens of what is asked of each view, where the model reads such. Kept with the rows that they become.
+    pub asked: Vec<Vec<u32>>,
 }
 
 /// No label of a row.

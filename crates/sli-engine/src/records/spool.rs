@@ -487,6 +487,7 @@ impl RecordSpool {
                 inputs: (entry.notes & HAS_INPUTS != 0).then(|| own_inputs(&rows)),
                 labels: (entry.notes & HAS_LABELS != 0).then(|| labels[rows].to_vec()),
                 features: None,
+                asked: Vec::new(),
             });
         }
         Ok(records)

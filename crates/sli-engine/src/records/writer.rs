@@ -466,7 +466,8 @@ fn rows_of(rule: RowRule, record: &Record) -> Record {
     let rows = rule.rows(tokens);
     match rule {
         RowRule::Pictures(rule) => {
-            let sources = rule.sources(&Place::all(record.inputs.as_deref().unwrap_or_default()));
+            let places = Place::all(record.inputs.as_deref().unwrap_or_default());
+            let sources = rule.asking(&places, &record.asked);
             return Record {
                 inputs: (!sources.is_empty()).then(|| sources.clone()),
                 ..plain_rows(record, sources.len() / rule.parts())

@@ -82,6 +82,7 @@ fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineE
         tokens,
         labels,
         features: None,
+        asked: Vec::new(),
         inputs: None,
         token_types: None,
         id: record.id,

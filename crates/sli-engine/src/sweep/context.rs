@@ -48,6 +48,7 @@ impl<'a> Context<'a> {
             entering: self.entering,
             enters: Enters::Rows,
             these: None,
+            only: None,
         }
     }
 }

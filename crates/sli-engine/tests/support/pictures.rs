@@ -30,6 +30,7 @@ pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
     let stack = &model.spec.stacks[model.spec.picture_stack()?];
     let pictures = stack.input.pictures()?;
     let given = record.pictures.clone()?;
+    let asked = given.asked;
     let given = PreparedPictures {
         pixels: (given.shape, given.values.into()),
         grids: given.grids,
@@ -43,7 +44,11 @@ pub fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();
+    let views = places.last().map_or(1, |place| place.view as usize + 1);
+    let asked = asked.unwrap_or_default();
+    let texts = asked.chunks((asked.len() / views).max(1));
     Some(Record {
+        asked: texts.map(<[u32]>::to_vec).collect(),
         id: record.id.clone(),
         tokens: vec![0; places.len()],
         inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),

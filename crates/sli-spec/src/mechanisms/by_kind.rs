@@ -11,6 +11,8 @@ use crate::source::WeightIndex;
 pub enum TokenKind {
     /// The token of this id where the next one is of it too (CogVLM).
     Run(u32),
+    /// The first rows of every view, so many: those of a table, in front of what is asked of it (InstructBLIP).
+    Learned(usize),
 }
 
 /// Projections of an attention for the tokens of a kind, in the place of those of all others.

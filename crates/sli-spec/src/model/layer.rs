@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::transform::is_default;
-use crate::mechanisms::{Mechanism, Mixer, Uses};
+use crate::mechanisms::{Mechanism, Mixer, TokenKind, Uses};
 use crate::parts::{Cut, Gain, HyperConnection, Norm, Slot, StreamReading};
 use crate::source::{Leaf, WeightIndex};
 
@@ -47,6 +47,9 @@ pub struct Step {
     pub post: Option<Norm>,
     /// What becomes of the sum.
     pub write: Write,
+    /// The rows for which that happens, where it is some: those of a kind, or (`false`) all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<(TokenKind, bool)>,
 }
 
 impl Step {
@@ -79,7 +82,14 @@ impl Step {
         let is_plain = self.read == Slot::Hidden && self.write == Write::Add && !in_place;
         let is_plain = is_plain && self.beside.is_none();
         let is_more = has_norms || !alone || self.beside.is_some();
+        let written_apart = matches!(self.write, Write::Set(_) | Write::AddNorm(_, Gain::One));
+        let apart = self.only.is_some();
         of_mechanisms
+            .or(
+                (apart && (in_place || connected || !written_apart)).then_some(
+                    "rows of one kind are written in a way that is known for all rows alone",
+                ),
+            )
             .or((in_place && is_more).then_some(own))
             .or((connected && !is_plain).then_some("streams that are read or written in two ways"))
     }
@@ -109,6 +119,7 @@ impl Step {
             branches,
             post,
             write,
+            only: _,
         } = self;
         if let Some(HyperConnection {
             reading,

@@ -43,7 +43,7 @@ pub use self::pictures::{
     Pictures, Place, PlaceTable, PreparedPictures,
 };
 pub use self::rows::{
-    Halving, Joining, PlacedRows, Resampled, Resampling, RowRule, Standard, TokenChoice,
+    AskedRows, Halving, Joining, PlacedRows, Resampled, Resampling, RowRule, Standard, TokenChoice,
 };
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
@@ -436,6 +436,15 @@ impl ModelSpec {
         seen::seen(tokens, mask, (places, of_view.flatten()))
     }
 
+    /// What records ask of their pictures in a second text, where a stack reads it.
+    pub fn asked(&self) -> Option<AskedRows> {
+        let mut inputs = self
+            .stacks
+            .iter()
+            .filter_map(|stack| stack.input.resampled());
+        inputs.find_map(Resampled::asked)
+    }
+
     /// Whether all tokens of a record attend to all it has of pictures: then it has one, as the reference's class pairs them.
     pub fn sees_one_picture(&self) -> bool {
         let texts = self.stacks.iter();
@@ -728,6 +737,14 @@ impl Stack {
         match self.sequence {
             Sequence::Rows(RowRule::Pictures(rule)) => rule.of_view(),
             _ => None,
+        }
+    }
+
+    /// Whether its rows are of views that stay apart.
+    pub fn keeps_views(&self) -> bool {
+        match self.sequence {
+            Sequence::Rows(RowRule::Pictures(rule)) => rule.keeps_views(),
+            _ => false,
         }
     }
 

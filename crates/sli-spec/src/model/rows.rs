@@ -221,6 +221,23 @@ pub struct PlacedRows {
     pub beside: bool,
 }
 
+/// Tokens of a second text of the record, what it asks of its pictures, each with a row by its place in that text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AskedRows {
+    /// The tensor `[views, tokens]` of their ids.
+    pub name: &'static str,
+    /// The tensor of ones for tokens that are none of padding, as large; records may lack it.
+    pub mask: &'static str,
+    /// `[vocabulary, width]`.
+    pub tokens: WeightIndex,
+    /// Number of ids.
+    pub vocab_size: usize,
+    /// `[longest, width]`, by place.
+    pub positions: WeightIndex,
+    /// Most tokens of a text, padding included.
+    pub longest: usize,
+}
+
 /// What rows are made of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Resampling {
@@ -230,6 +247,9 @@ pub enum Resampling {
         weight: WeightIndex,
         /// Rows of the table.
         rows: usize,
+        /// What stands behind them, where the record asks something of its pictures.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        asked: Option<AskedRows>,
     },
     /// The first row of an end, and a convolution along it without its last row (CANINE).
     Strided {
@@ -338,7 +358,19 @@ impl Resampled {
 
     /// The first rows of a table of so many.
     pub fn table(weight: WeightIndex, rows: usize) -> Self {
-        Self::plain(Resampling::Table { weight, rows })
+        Self::plain(Resampling::Table {
+            weight,
+            rows,
+            asked: None,
+        })
+    }
+
+    /// What the record asks of its pictures, where that is read.
+    pub fn asked(&self) -> Option<AskedRows> {
+        match self.rule {
+            Resampling::Table { asked, .. } => asked,
+            _ => None,
+        }
     }
 
     /// The stacks whose ends are read.

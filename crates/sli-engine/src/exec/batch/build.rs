@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Sequence, Stack, TypeRule};
+use sli_spec::{Blocks, ModelSpec, Place, PositionIds, RowRule, Sequence, Stack, TypeRule};
 
 use super::{Batch, BatchRecord, Coordinates, Inputs, Piece, seen_column};
 use crate::error::EngineError;
@@ -321,6 +321,17 @@ fn parts_of(stack: &Stack, record: &Record) -> Vec<Range<usize>> {
             .step_by(of_view.max(1))
             .map(|first| first..rows.min(first + of_view))
             .collect();
+    }
+    if let Sequence::Rows(RowRule::Pictures(rule)) = stack.sequence
+        && rule.keeps_views()
+    {
+        let views = rule.views_of(record.inputs.as_deref().unwrap_or_default());
+        let mut end = 0;
+        let views = views.into_iter().flatten().map(|(rows, _)| {
+            end += rows;
+            end - rows..end
+        });
+        return views.collect();
     }
     if stack.input.pictures().is_none() {
         return std::iter::once(0..rows).collect();

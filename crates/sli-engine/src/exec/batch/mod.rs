@@ -187,7 +187,10 @@ impl Batch {
 
     /// Whether the token of a row is of a kind.
     pub fn is_of(&self, kind: TokenKind, row: usize) -> bool {
-        let TokenKind::Run(token) = kind;
+        let token = match kind {
+            TokenKind::Run(token) => token,
+            TokenKind::Learned(rows) => return (self.positions[row] as usize) < rows,
+        };
         let next = row + 1;
         // Where a branch ends, none goes on with the token: records that share it have the same pictures.
         let goes_on = self.branches.binary_search_by_key(&next, |one| one.start);

@@ -173,6 +173,7 @@ impl Gemma3nLayer<'_, '_> {
             branches: vec![attention, low_rank, normed],
             post: None,
             write: Write::Set(own),
+            only: None,
         });
         steps.push(Step {
             write: Write::AddTo(own),

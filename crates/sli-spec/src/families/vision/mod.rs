@@ -53,7 +53,7 @@ pub use self::ovis::ovis2;
 pub use self::pairs::{chinese_clip, clip, metaclip_2, siglip, siglip2};
 pub use self::part::DescribePart;
 pub use self::pixtral::{lighton_ocr, mistral_large4, mistral3};
-pub use self::qformer::blip_2;
+pub use self::qformer::{blip_2, instructblip};
 pub use self::qwen::{
     cohere_compass, cosmos3_omni, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5,
     qwen3_5_moe, qwen3_vl, qwen3_vl_moe,
@@ -102,6 +102,8 @@ pub const PARTS: &[ModelType] = &[
     tower("idefics3_vision", siglip::idefics3),
     tower("idefics_perciever", qformer::alone),
     tower("idefics_vision", towers::clip),
+    tower("instructblip_qformer", qformer::alone),
+    tower("instructblip_vision_model", qformer::tower),
     tower("intern_vit_6b", towers::intern_vit),
     tower("internvl_vision", towers::internvl),
     tower("janus_vision_model", siglip::janus),

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use super::compose::{Places, Projector, Tower, behind, dense, scattered};
 use super::part::DescribePart;
 use super::towers::{CLIP, Sizes, VIT, of_views, only_stack, plain};
-use crate::build::{NormStyle, divided};
+use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Cross, Names, Norms, Projections};
 use crate::{
-    Activation, Config, Described, PictureRows, Pictures, Resampled, Scattered, Shard, Source,
-    SpecError, Stack, Task,
+    Activation, AskedRows, ByKind, Config, Described, Identity, Mixer, PictureRows, Pictures,
+    Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot, Source, SpecError, Stack,
+    Step, Task, TokenKind, Write,
 };
 
 /// Where files have the tower.
@@ -40,26 +41,40 @@ static QUERIES: Names = Names {
 
 /// BLIP-2.
 pub fn blip_2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    // Of the class for retrieval, and of how weights begin.
-    config.ignore(&["image_text_hidden_size", "initializer_factor"]);
-    // Both follow from the language model.
-    config.ignore(&["is_encoder_decoder", "use_decoder_only_language_model"]);
+    // Of the class for retrieval.
+    config.ignore(&["image_text_hidden_size"]);
     let vision = config.part("vision_config", "blip_2_vision_model", None, &[])?;
     let former = config.part("qformer_config", "blip_2_qformer", None, &[])?;
-    let text = language_model(config)?;
-    let tower = Tower::read(&vision, describe, TOWER)?;
-    let rows = config.size("num_query_tokens")?;
     former.off(
         "use_qformer_text_input",
         "texts of questions are not known here",
     )?;
-    former.ignore(&[
-        "encoder_hidden_size",
-        "vocab_size",
-        "max_position_embeddings",
-        "pad_token_id",
-    ]);
-    let queries = queries(&former, rows, tower.width())?;
+    former.ignore(&["vocab_size", "max_position_embeddings"]);
+    behind_queries(config, (&vision, &former, false), describe)
+}
+
+/// InstructBLIP (Dai et al. 2023): tokens of what is asked stand beside the learned rows.
+pub fn instructblip(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = config.part("vision_config", "instructblip_vision_model", None, &[])?;
+    let former = config.part("qformer_config", "instructblip_qformer", None, &[])?;
+    behind_queries(config, (&vision, &former, true), describe)
+}
+
+/// A language model behind learned rows, beside which tokens of what is asked may stand.
+fn behind_queries(
+    config: &Config,
+    (vision, former, asks): (&Config, &Config, bool),
+    describe: DescribePart,
+) -> Result<Described, SpecError> {
+    // Of how weights begin.
+    config.ignore(&["initializer_factor"]);
+    // Both follow from the language model.
+    config.ignore(&["is_encoder_decoder", "use_decoder_only_language_model"]);
+    let text = language_model(config)?;
+    let tower = Tower::read(vision, describe, TOWER)?;
+    let rows = config.size("num_query_tokens")?;
+    former.ignore(&["encoder_hidden_size", "pad_token_id"]);
+    let queries = queries(former, (rows, asks), tower.width())?;
     let hidden = text.size(if text.declares("d_model") {
         "d_model"
     } else {
@@ -139,8 +154,9 @@ fn described_tower(config: &Config, has_addends: bool) -> Result<Described, Spec
     tower.build()
 }
 
-/// Learned rows for every view, as BERT's layers have them, some of which attend to a tower of so many features.
-fn queries(config: &Config, rows: usize, seen: usize) -> Result<Stack, SpecError> {
+/// Learned rows for every view, as BERT's layers have them, some of which attend to a tower of so many features. Tokens of
+/// what is asked do not, and have a network of their own.
+fn queries(config: &Config, (rows, asks): (usize, bool), seen: usize) -> Result<Stack, SpecError> {
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let hidden = config.size("hidden_size")?;
     let heads = config.heads("num_attention_heads")?;
@@ -176,15 +192,76 @@ fn queries(config: &Config, rows: usize, seen: usize) -> Result<Stack, SpecError
             });
         }
     });
+    let asked = if asks {
+        former.sequence = Sequence::Rows(RowRule::Pictures(PictureRows::Asked { rows }));
+        former.layer_of = Some(Rc::new(move |blocks, leaves, number| {
+            of_asked(blocks, leaves, (number, rows))
+        }));
+        Some([
+            config.size("vocab_size")?,
+            config.size("max_position_embeddings")?,
+        ])
+    } else {
+        None
+    };
     former.resampled = Some(Rc::new(move |leaves| {
         let stored = Source::Reshape(Box::new(Source::tensor("query_tokens")));
         let weight = leaves.weight(stored, &[rows, hidden], Shard::Column);
+        let mut table = |name: &str, rows: usize| {
+            let source = leaves.tensor(&format!("embeddings.{name}.weight"));
+            leaves.weight(source, &[rows, hidden], Shard::Column)
+        };
+        let asked = asked.map(|[vocab_size, longest]| AskedRows {
+            name: "qformer_input_ids",
+            mask: "qformer_attention_mask",
+            tokens: table("word_embeddings", vocab_size),
+            vocab_size,
+            positions: table("position_embeddings", longest),
+            longest,
+        });
+        let name = if asked.is_some() {
+            "embeddings.layernorm"
+        } else {
+            "layernorm"
+        };
+        let norm = Some(leaves.norm(name, hidden, norm));
+        let rule = Resampling::Table {
+            weight,
+            rows,
+            asked,
+        };
         Resampled {
-            norm: Some(leaves.norm("layernorm", hidden, norm)),
-            ..Resampled::table(weight, rows)
+            norm,
+            ..Resampled::plain(rule)
         }
     }));
     only_stack(config, former)
+}
+
+/// The steps of a layer whose first rows of every view, so many, are learned ones.
+fn of_asked(blocks: &Blocks<'_>, leaves: &mut Leaves, (number, rows): (usize, usize)) -> Vec<Step> {
+    let kind = TokenKind::Learned(rows);
+    let mut seeing = blocks.clone();
+    seeing.arrangement.feed_forward = None;
+    let mut steps = seeing.steps(leaves, number);
+    for attended in steps.iter_mut().skip(1) {
+        attended.only = Some((kind, true));
+    }
+    let mut texts = blocks.clone();
+    texts.names = VIT;
+    let networks = [texts.network(leaves), blocks.network(leaves)];
+    let network = ByKind { kind, networks };
+    steps.push(Step::residual(Mixer::ByKind(Box::new(network))));
+    let norms = ["output.LayerNorm", "output_query.LayerNorm"];
+    for (is_learned, name) in [false, true].into_iter().zip(norms) {
+        steps.push(Step {
+            pre: Some(leaves.norm(name, blocks.hidden_size, blocks.norm)),
+            write: Write::Set(Slot::Hidden),
+            only: Some((kind, is_learned)),
+            ..Step::residual(Mixer::Identity(Identity))
+        });
+    }
+    steps
 }
 
 /// Learned rows are a part of a model, which says how many they are.

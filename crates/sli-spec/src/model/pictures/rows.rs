@@ -52,6 +52,12 @@ pub enum PictureRows {
         /// How many.
         rows: usize,
     },
+    /// The same, and behind them those of the tokens of a text that the record asks of the view: from this number on, each
+    /// the number of its token further.
+    Asked {
+        /// How many there are in front of the text.
+        rows: usize,
+    },
 }
 
 impl PictureRows {
@@ -62,19 +68,53 @@ impl PictureRows {
             | Self::Tiles
             | Self::Covered
             | Self::Shown
-            | Self::Views { .. } => 1,
+            | Self::Views { .. }
+            | Self::Asked { .. } => 1,
             Self::Blocks { side } | Self::Framed { side } => side * side,
             Self::Shrunk { .. } => 8,
             Self::Around { .. } => 9,
         }
     }
 
-    /// Rows of every view, where views stay apart.
+    /// Whether its rows see those of their view alone.
+    pub fn keeps_views(self) -> bool {
+        matches!(self, Self::Views { .. } | Self::Asked { .. })
+    }
+
+    /// Rows of every view, where views stay apart and all have as many.
     pub fn of_view(self) -> Option<usize> {
         match self {
             Self::Views { rows } => Some(rows),
             _ => None,
         }
+    }
+
+    /// [`Self::sources`] of views of each of which something may be asked.
+    pub fn asking(self, places: &[Place], texts: &[Vec<u32>]) -> Vec<u32> {
+        let Self::Asked { rows } = self else {
+            return self.sources(places);
+        };
+        let views = places.chunk_by(|one, other| one.view == other.view);
+        let of_view = |number: usize| {
+            let text = texts.get(number).into_iter().flatten();
+            (0..rows as u32).chain(text.map(move |token| rows as u32 + token))
+        };
+        (0..views.count()).flat_map(of_view).collect()
+    }
+
+    /// How many rows each view has, and what is asked of it, by the numbers of [`Self::asking`].
+    pub fn views_of(self, sources: &[u32]) -> Option<Vec<(usize, Vec<u32>)>> {
+        let rows = match self {
+            Self::Views { rows } | Self::Asked { rows } => rows,
+            _ => return None,
+        };
+        // Every view begins with the first row of the table.
+        let views = sources.chunk_by(|_, next| *next != 0);
+        let of_view = |view: &[u32]| {
+            let text = view.iter().skip(rows).map(|row| row - rows as u32);
+            (view.len(), text.collect())
+        };
+        Some(views.map(of_view).collect())
     }
 
     /// The rows that each row is made of, one after the other; [`Self::NONE`] and numbers below it: vectors of the model stand
@@ -125,7 +165,7 @@ impl PictureRows {
                 let (blank, shown): (Vec<_>, Vec<_>) = made.partition(|(_, place)| place.is_blank);
                 shown.into_iter().chain(blank).map(|(row, _)| row).collect()
             }
-            Self::Views { rows } => {
+            Self::Views { rows } | Self::Asked { rows } => {
                 let views = places.chunk_by(|one, other| one.view == other.view);
                 views.flat_map(|_| 0..rows as u32).collect()
             }
