@@ -227,6 +227,7 @@ const FAMILIES: &[&[ModelType]] = &[
             "reading pictures, not drawing them",
         ),
         row("kimi_k25", |config| vision::kimi_k25(config, part)),
+        row("kosmos-2", |config| vision::kosmos_2(config, part)),
         row("lfm2_vl", |config| vision::lfm2_vl(config, part)),
         row("lighton_ocr", |config| vision::lighton_ocr(config, part)),
         row("llama4", |config| vision::llama4(config, part)),

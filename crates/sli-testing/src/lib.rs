@@ -122,6 +122,8 @@ pub struct GoldenPictures {
     pub seen: Option<Vec<u32>>,
     /// Tokens of what is asked of all views, one after the other, where the model reads such.
     pub asked: Option<Vec<u32>>,
+    /// 1 for tokens at which they stand, where the model reads such.
+    pub marks: Option<Vec<u32>>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -524,6 +526,7 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
         shapes: whole(&["aspect_ratio_ids"]).unwrap_or_default(),
         points: whole(&["pixel_attention_mask", "pixel_mask"]).unwrap_or_default(),
         asked: whole(&["qformer_input_ids"]),
+        marks: whole(&["image_embeds_position_mask"]),
         seen: whole(&["cross_attention_mask", "image_attention_mask"]),
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),

@@ -13,6 +13,8 @@ pub struct PictureRecord {
     pub record: Record,
     /// 1 where a token sees a part of them, where the record says so.
     pub seen: Option<Vec<u32>>,
+    /// 1 for tokens at which they stand, where the record says so.
+    pub marks: Option<Vec<u32>>,
     /// They were prepared here.
     pub is_made: bool,
 }
@@ -55,6 +57,7 @@ impl<'a> PictureRules<'a> {
                 return Ok(PictureRecord {
                     record: none,
                     seen: None,
+                    marks: None,
                     is_made: false,
                 });
             }
@@ -128,6 +131,9 @@ impl<'a> PictureRules<'a> {
         let seen = self.spec.seen_pictures();
         let seen = seen.map(|(mask, _)| tensors.whole_numbers(given, (mask, most), raw));
         let seen = seen.transpose()?.flatten();
+        let marks = self.spec.scattered().and_then(|(own, _)| own.marks);
+        let marks = marks.map(|name| tensors.whole_numbers(given, (name, most), raw));
+        let marks = marks.transpose()?.flatten();
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
         }
@@ -156,6 +162,7 @@ impl<'a> PictureRules<'a> {
         Ok(PictureRecord {
             record,
             seen,
+            marks,
             is_made,
         })
     }
@@ -187,6 +194,13 @@ impl<'a> PictureRules<'a> {
                 InputError::record(place, problem).with_hint(hint)
             });
         }
+        if let Some((own, rule)) = self.spec.scattered()
+            && let Some(name) = own.marks
+        {
+            let marks = pictures.marks.as_ref().or(raw.inputs.as_ref());
+            let rows = rule.sources(&places).len() / rule.parts();
+            return marks_of(raw, (name, marks), rows, place).map(Some);
+        }
         let positions = self.spec.positions_beside(&raw.tokens, &places);
         Ok(positions.map(Vec::into_flattened))
     }
@@ -212,6 +226,14 @@ impl<'a> PictureRules<'a> {
             }
             return Ok(());
         };
+        if let Some(reason) = self.spec.demands_pictures() {
+            if !pictures.tokens.is_empty() || raw.tokens.is_empty() {
+                return Ok(());
+            }
+            let problem = format!("record `{}`: {reason}, and there is none", raw.id);
+            let hint = "give what the model's processor makes of its pictures in `tensors`";
+            return Err(InputError::record(place, problem).with_hint(hint));
+        }
         let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());
         let rows = rule.sources(&places).len() / rule.parts();
         let count = raw.tokens.iter().filter(|&&own| own == token).count();
@@ -244,6 +266,35 @@ impl<'a> PictureRules<'a> {
         };
         Err(InputError::record(place, problem).with_hint(hint))
     }
+}
+
+/// 1 for each token of a record at which one of so many rows of its pictures stands.
+fn marks_of(
+    raw: &Record,
+    (name, marks): (&str, Option<&Vec<u32>>),
+    rows: usize,
+    place: &crate::input::Place,
+) -> Result<Vec<u32>, InputError> {
+    let tokens = raw.tokens.len();
+    let problem = match marks {
+        None => format!("no `{name}`, which says where its pictures stand"),
+        Some(marks) if marks.len() != tokens || marks.iter().any(|&one| one > 1) => {
+            format!(
+                "`{name}` of {} numbers, for {tokens} tokens a one or a zero",
+                marks.len()
+            )
+        }
+        Some(marks) => {
+            let count = marks.iter().filter(|&&one| one == 1).count();
+            if count == rows {
+                return Ok(marks.clone());
+            }
+            format!("`{name}` with {count} ones, and its pictures have {rows} rows")
+        }
+    };
+    let problem = format!("record `{}`: {problem}", raw.id);
+    let hint = "prepare it as the model's processor does; --max-length may have cut some tokens";
+    Err(InputError::record(place, problem).with_hint(hint))
 }
 
 /// The tokens of what is asked of each view of a record, without those of padding.

@@ -61,10 +61,15 @@ impl BoundLayer<'_> {
             }
         }
         if let Some(scattered) = embedding.scattered {
-            let of = (scattered.stack, scattered.token);
-            for (row, source) in batch.rows_of_token(&batch.whole(), of)? {
+            let factor = if scattered.is_scaled {
+                embedding.scale as f32
+            } else {
+                1.0
+            };
+            for (row, source) in batch.rows_scattered(&batch.whole(), scattered)? {
                 let end = end_of(ends, scattered.stack)?;
-                x.row_mut(row).copy_from_slice(end.row(source));
+                let pairs = x.row_mut(row).iter_mut().zip(end.row(source));
+                pairs.for_each(|(target, value)| *target = factor * value);
             }
         }
         if let Some(rule) = &embedding.token_dropout {

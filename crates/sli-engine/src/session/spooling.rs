@@ -42,10 +42,12 @@ impl Session {
                     ),
                 });
             }
-            if self.model.spec.sees_one_picture() && !record.tokens.is_empty() {
+            if let Some(reason) = self.model.spec.demands_pictures()
+                && !record.tokens.is_empty()
+            {
                 return Err(EngineError::Record {
                     id: record.id,
-                    problem: "its tokens attend to a picture, and it has none".into(),
+                    problem: format!("{reason}, and it has none"),
                 });
             }
             writer.push(&record)?;

@@ -21,6 +21,13 @@ pub fn positions_of(
         let seen = model.spec.seen_beside(own.tokens.len(), mask, &places);
         return Some(seen.unwrap());
     }
+    if model
+        .spec
+        .scattered()
+        .is_some_and(|(own, _)| own.marks.is_some())
+    {
+        return given.and_then(|given| given.marks.clone());
+    }
     let positions = model.spec.positions_beside(&own.tokens, &places)?;
     Some(positions.into_flattened())
 }

@@ -10,7 +10,7 @@ use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
     Activation, Alibi, Config, Described, LengthLimit, Mask, NormKind, NormSpan, Position,
-    Sinusoidal, SpecError,
+    PositionIds, Sinusoidal, SpecError,
 };
 
 /// The registered types.
@@ -345,6 +345,33 @@ pub fn xglm(config: &Config) -> Result<Described, SpecError> {
         config.size("max_position_embeddings")?,
     ));
     decoder.ignored = vec!["*embed_positions.weights"];
+    decoder.build()
+}
+
+/// Kosmos-2's decoder: norms in front of the last projection of attention and of network, positions by what is no padding.
+pub fn kosmos_2_text(config: &Config) -> Result<Described, SpecError> {
+    const NAMES: Names = Names {
+        output_norm: Some("self_attn.inner_attn_ln"),
+        up: "ffn.fc1",
+        down: "ffn.fc2",
+        inner_norm: Some("ffn.ffn_layernorm"),
+        ..BART
+    };
+    config.ignore(&["layerdrop", "init_std"]);
+    config.off("add_cross_attention", "there is no encoder to attend to")?;
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut decoder = Blocks::classic(config, NAMES, BART_NORMS, norm)?;
+    decoder.intermediate_size = config.size("ffn_dim")?;
+    decoder.activation = config.activation("activation_function")?;
+    scale_embedding(config, &mut decoder)?;
+    let padding = config.token_id("pad_token_id")?;
+    let padding = padding.ok_or_else(|| config.missing("pad_token_id"))?;
+    let table = tensor2tensor(config, decoder.hidden_size, 0, Some(padding))?;
+    decoder.table = Some(Table::Sinusoidal(table));
+    decoder.position_ids = PositionIds::AfterPadding { padding };
+    decoder.length_limit = Some(LengthLimit::Trained(
+        config.size("max_position_embeddings")?,
+    ));
     decoder.build()
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::transform::is_default;
 use super::{InputKind, LookedUp, TokenInput};
 use crate::parts::{Linear, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
@@ -79,6 +80,12 @@ pub struct Scattered {
     /// What layers get of a table beside the hidden state is the row of this token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inputs_of: Option<u32>,
+    /// They stand at the tokens that this input of the record marks, in the place of a token's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marks: Option<&'static str>,
+    /// They are scaled as the embeddings of tokens are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub is_scaled: bool,
 }
 
 /// The embedding goes to a slot too (`NeoMME`), and the layers may start from its sum with a vector (HRM).

@@ -445,6 +445,14 @@ impl ModelSpec {
         inputs.find_map(Resampled::asked)
     }
 
+    /// Why a text without pictures is no record of the model, if it is none: the reference's class refuses it.
+    pub fn demands_pictures(&self) -> Option<&'static str> {
+        let marked = self.scattered().is_some_and(|(own, _)| own.marks.is_some());
+        (self.sees_one_picture())
+            .then_some("its tokens attend to a picture")
+            .or(marked.then_some("some of its tokens stand for a picture"))
+    }
+
     /// Whether all tokens of a record attend to all it has of pictures: then it has one, as the reference's class pairs them.
     pub fn sees_one_picture(&self) -> bool {
         let texts = self.stacks.iter();

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use sli_kernels::Mat;
 use sli_spec::rope::Rope;
-use sli_spec::{Blocks, InputKind, Place, Stack, TokenKind};
+use sli_spec::{Blocks, InputKind, Place, Scattered, Stack, TokenKind};
 
 use super::sources::Sources;
 use super::target::Target;
@@ -195,6 +195,34 @@ impl Batch {
         // Where a branch ends, none goes on with the token: records that share it have the same pictures.
         let goes_on = self.branches.binary_search_by_key(&next, |one| one.start);
         self.tokens[row] == token && goes_on.is_err() && self.tokens.get(next) == Some(&token)
+    }
+
+    /// The rows of a chunk at which those of an earlier stack stand, each with that one: of every record as many as it has
+    /// there, in their order.
+    pub fn rows_scattered(
+        &self,
+        chunk: &Chunk,
+        own: Scattered,
+    ) -> Result<Vec<(usize, usize)>, EngineError> {
+        if own.marks.is_none() {
+            return self.rows_of_token(chunk, (own.stack, own.token));
+        }
+        let mut pairs = Vec::new();
+        // Records with marks share no rows.
+        for (branch, rows) in chunk.branch_numbers().zip(self.branches_of(chunk)) {
+            let sources = self.source_of(own.stack, branch);
+            let targets = rows.filter(|&row| self.inputs.of(row).first() == Some(&1));
+            let targets: Vec<usize> = targets.collect();
+            if targets.len() != sources.len() {
+                return Err(EngineError::Internal(format!(
+                    "{} rows for {} marked tokens",
+                    sources.len(),
+                    targets.len()
+                )));
+            }
+            pairs.extend(targets.into_iter().zip(sources));
+        }
+        Ok(pairs)
     }
 
     /// The rows of a chunk whose token is `token`, each with the row of an earlier stack that stands for it: of every record

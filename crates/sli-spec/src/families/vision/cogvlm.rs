@@ -127,6 +127,8 @@ pub fn cogvlm(config: &Config, describe: DescribePart) -> Result<Described, Spec
         token,
         has_positions: true,
         inputs_of: None,
+        marks: None,
+        is_scaled: false,
     };
     behind(
         config,

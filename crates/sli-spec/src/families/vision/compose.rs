@@ -524,6 +524,8 @@ pub(super) fn scattered(config: &Config, key: &str) -> Result<Scattered, SpecErr
         token: token.ok_or_else(|| config.missing(key))?,
         has_positions: false,
         inputs_of: None,
+        marks: None,
+        is_scaled: false,
     })
 }
 
@@ -628,6 +630,13 @@ fn composed(
                 name: "position_ids",
                 columns: 3,
                 kind: InputKind::Positions,
+            });
+        }
+        if let Some(name) = scattered.and_then(|own| own.marks) {
+            embedding.inputs.push(TokenInput {
+                name,
+                columns: 1,
+                kind: InputKind::Marks { first: false },
             });
         }
         let mut stacks = vec![tower.stack.clone()];

@@ -12,6 +12,7 @@ mod gemma4;
 mod glm;
 mod idefics;
 mod kimi;
+mod kosmos;
 mod latents;
 mod llama4;
 mod llava;
@@ -29,7 +30,7 @@ mod siglip;
 mod tiles;
 mod towers;
 
-use crate::families::bert;
+use crate::families::{bert, gpt};
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
@@ -42,6 +43,7 @@ pub use self::gemma4::{gemma4, gemma4_unified};
 pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
 pub use self::idefics::idefics;
 pub use self::kimi::kimi_k25;
+pub use self::kosmos::kosmos_2;
 pub use self::latents::idefics2;
 pub use self::llama4::llama4;
 pub use self::llava::{
@@ -108,6 +110,8 @@ pub const PARTS: &[ModelType] = &[
     tower("internvl_vision", towers::internvl),
     tower("janus_vision_model", siglip::janus),
     tower("kimi_k25_vision", kimi::kimi_tower),
+    tower("kosmos_2_text_model", gpt::kosmos_2_text),
+    tower("kosmos_2_vision_model", towers::clip),
     tower("llama4_vision_model", llama4::tower),
     tower("mllama_vision_model", mllama::tower),
     tower("ovis2_vision", ovis::tower),

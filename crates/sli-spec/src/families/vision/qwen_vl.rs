@@ -112,6 +112,8 @@ pub fn qwen_vl(config: &Config, decoder: Described) -> Result<Described, SpecErr
         token: first as u32 + 2,
         has_positions: false,
         inputs_of: None,
+        marks: None,
+        is_scaled: false,
     };
     let projectors = [
         keys.named("features"),
