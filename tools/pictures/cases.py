@@ -77,6 +77,12 @@ CASES = {
         "token": "<IMG_CONTEXT>", "placeholder": "<image>", "further": ["<img>", "</img>", "<image>"],
         "named": {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"},
     },
+    # The picture stands in front of the text, and what is asked of it is the text.
+    "blip-2": {"processor": "Blip2Processor", "keys": {"num_query_tokens": 5}, "images": "BlipImageProcessor", "settings": {"size": SQUARE}, "token": "<image>", "placeholder": "", "without": ["two", "none", "beside"]},
+    "instructblip": {
+        "processor": "InstructBlipProcessor", "keys": {"num_query_tokens": 4}, "images": "BlipImageProcessor", "settings": {"size": {"height": 8, "width": 8}}, "token": "<image>",
+        "placeholder": "", "without": ["two", "none", "chat", "beside"],
+    },
     # Texts have no place of the picture.
     "blip": {"processor": "BlipProcessor", "images": "BlipImageProcessor", "settings": {"size": SQUARE}, "token": "<image>", "without": ["two", "none", "beside"]},
     "idefics": {

@@ -69,7 +69,18 @@ def records(placeholder):
     ]
 
 
-def processor(case, words):
+def asking(folder):
+    """A tokenizer of its own for what is asked of pictures, in a folder."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS)]
+    backend = Tokenizer(models.WordLevel(vocab={word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    made.save_pretrained(folder)
+    return made
+
+
+def processor(case, words, folder):
     """The processor of a case, and that of its pictures."""
     prepare = getattr(transformers, case["images"])(**case["settings"])
     cls = getattr(transformers, case["processor"])
@@ -80,6 +91,8 @@ def processor(case, words):
         # Numbers of frames as words.
         module.num2words = str
     absent = {key: Absent() for key in ("video_processor", "feature_extractor") if key in inspect.signature(cls.__init__).parameters}
+    if "qformer_tokenizer" in inspect.signature(cls.__init__).parameters:
+        absent["qformer_tokenizer"] = asking(folder / "qformer_tokenizer")
     return cls(image_processor=prepare, tokenizer=words, **case.get("keys", {}), **absent), prepare
 
 
@@ -95,7 +108,7 @@ def write(name, case):
         shutil.copytree(folder, saved, dirs_exist_ok=True)
         shutil.copy(golden / "config.json", saved)
         words = AutoTokenizer.from_pretrained(saved)
-    made, prepare = processor(case, words)
+    made, prepare = processor(case, words, folder)
     prepare.save_pretrained(folder)
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": case["processor"], **case.get("keys", {})}))
     with tempfile.TemporaryDirectory() as saved:

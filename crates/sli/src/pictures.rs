@@ -40,6 +40,11 @@ impl<'a> PictureRules<'a> {
         })
     }
 
+    /// What its records ask of their pictures in a second text, where the model reads such.
+    pub fn asked(self) -> Option<AskedRows> {
+        self.spec.asked()
+    }
+
     /// The patches of a record's pictures under its id and row: as many tokens of 0 as rows, their places, their numbers.
     pub fn read(
         self,

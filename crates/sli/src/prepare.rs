@@ -31,6 +31,7 @@ use crate::seq2seq::{self};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
 use crate::tensors::TensorReader;
 use crate::tokenise::{Asked, Tokenised, tokenise};
+use crate::seen::Seen;
 use crate::tokenizer::{ChatOptions, Encoded, Reading, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
@@ -210,6 +211,13 @@ impl Preparer<'_> {
                     if self.is_refused(raw.row, checked)?.is_none() {
                         continue;
                     }
+                }
+                let front = front_of(&raw, tokenizer.as_ref(), self.rules.max_length);
+                let Some(front) = self.is_refused(raw.row, front)? else {
+                    continue;
+                };
+                if let Some((token, count)) = front {
+                    tokenised.put_in_front(token, count);
                 }
                 let tokens = tokenised.encoded.ids.len();
                 let longer = |limit: Option<usize>| limit.is_some_and(|limit| tokens > limit);
@@ -432,7 +440,8 @@ impl Preparer<'_> {
                     let hint = "give what its processor makes of them as `tensors`";
                     refused(problem, hint)
                 })?;
-                reader.prepare(record, &images)
+                let asked = self.rules.pictures.and_then(|rules| rules.asked());
+                reader.prepare(record, &images, asked)
             }
         };
         let prepared = self.is_refused(record.row, prepared)?;
@@ -690,5 +699,34 @@ fn shortened(id: &str) -> String {
     match id.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &id[..end]),
         None => id.to_owned(),
+    }
+}
+
+/// The token that stands in front of all tokens of a text with a picture, and how often.
+fn front_of(
+    raw: &RawRecord,
+    tokenizer: Option<&Tokenizer>,
+    max_length: Option<usize>,
+) -> Result<Option<(u32, usize)>, InputError> {
+    if matches!(raw.content, Content::Ids(_) | Content::None) {
+        return Ok(None);
+    }
+    let Some((token, count)) = raw.seen.as_ref().and_then(Seen::in_front) else {
+        return Ok(None);
+    };
+    let refused = |problem: String, hint: &str| {
+        let problem = format!("record `{}`: {problem}", raw.id);
+        Err(InputError::record(&raw.place, problem).with_hint(hint))
+    };
+    if max_length.is_some() {
+        let problem = "its picture stands in front of its text, which is cut".to_owned();
+        return refused(problem, "leave --max-length out, or give `input_ids` and `tensors`");
+    }
+    match tokenizer.and_then(|tokenizer| tokenizer.id(token)) {
+        Some(id) => Ok(Some((id, count))),
+        None => {
+            let problem = format!("the tokenizer has no `{token}`, which stands for its picture");
+            refused(problem, "give `input_ids` and what the model's processor makes of it in `tensors`")
+        }
     }
 }

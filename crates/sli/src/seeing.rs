@@ -8,12 +8,15 @@ use std::sync::Arc;
 use sli_checkpoint::ModelFolder;
 use sli_pictures::{
     DescriptionError, Files, ImageProcessor, Kept, PictureError, Placeholders, Prepared, Processor,
+    Tensor,
 };
+use sli_spec::AskedRows;
 
 use crate::guard::guarded;
 use crate::input::{Content, Conversation, Image, InputError, Prompted, RawRecord, Tensors};
 use crate::memory::Allowance;
 use crate::seen::Seen;
+use crate::tokenizer::Tokenizer;
 
 /// Longest description of a processor, bytes.
 const LONGEST: u64 = 16 << 20;
@@ -30,7 +33,14 @@ pub struct PictureReader {
     allowance: Allowance,
     /// Pictures of the last records, which the next ones may show again.
     kept: Kept,
+    /// Where the tokenizer of what is asked of pictures would be.
+    questions: PathBuf,
+    /// It.
+    asking: Option<Box<Tokenizer>>,
 }
+
+/// The folder of the tokenizer of what is asked of pictures, in the model's.
+const QUESTIONS: &str = "qformer_tokenizer";
 
 impl PictureReader {
     /// By the files of a model. The outer error is of reading them, the inner one says what of them is not understood.
@@ -72,6 +82,8 @@ impl PictureReader {
                 kept: Kept::new((allowance.most() / KEPT_SHARE).min(MOST_KEPT)),
                 images,
                 placeholders: placeholders.map(Arc::new),
+                questions: folder.join(QUESTIONS),
+                asking: None,
                 allowance,
             },
         ))
@@ -92,6 +104,7 @@ impl PictureReader {
         &mut self,
         record: &RawRecord,
         images: &[Cow<'_, Image>],
+        asked: Option<AskedRows>,
     ) -> Result<(Tensors, Seen), InputError> {
         let folder = record.place.folder();
         let beyond = |what: String, needed: u64| InputError::Budget {
@@ -122,7 +135,10 @@ impl PictureReader {
             self.kept.clear();
             refused(record, &format!("a decoder failed: {problem}"))
         })?;
-        let Prepared { tensors, pictures } = prepared.map_err(|(at, error)| match error {
+        let Prepared {
+            mut tensors,
+            pictures,
+        } = prepared.map_err(|(at, error)| match error {
             PictureError::Memory { what, needed, .. } => {
                 let wanted = self.allowance.check(needed.saturating_add(held));
                 beyond(what, wanted.err().unwrap_or(needed))
@@ -131,8 +147,41 @@ impl PictureReader {
                 refused(record, &format!("picture {}: {error}", at + 1)).with_hint(error.hint())
             }
         })?;
+        if let Some(asked) = asked {
+            let ids = self.ask(record)?;
+            let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+            tensors.push(Tensor::integers(asked.name, &[1, ids.len()], ids));
+        }
         let seen = Seen::new(pictures, self.placeholders.clone());
         Ok((Tensors::Made(tensors.into()), seen))
+    }
+}
+
+impl PictureReader {
+    /// The tokens of the text of a record as it is asked of its pictures.
+    fn ask(&mut self, record: &RawRecord) -> Result<Vec<u32>, InputError> {
+        let Content::Text(text) = &record.content else {
+            let problem = "what is asked of its picture is its `text`, and it has none";
+            let hint = "give `text`, or what the model's processor makes of the record in `tensors`";
+            return Err(refused(record, problem).with_hint(hint));
+        };
+        let failed = |problem: String| {
+            let problem = format!("what is asked of its picture becomes no tokens: {problem}");
+            let hint = "the folder `qformer_tokenizer` of the model holds the tokenizer of such texts; `tensors` need none";
+            refused(record, &problem).with_hint(hint)
+        };
+        let asking = match &mut self.asking {
+            Some(asking) => asking,
+            none => {
+                let folder = self.questions.clone();
+                let loaded = Tokenizer::load(folder, None, false, self.allowance.clone());
+                let loaded = loaded.map_err(|error| failed(error.to_string()))?;
+                none.insert(Box::new(loaded))
+            }
+        };
+        let encoded = asking.encode_texts(vec![text]);
+        let encoded = encoded.map_err(|error| failed(error.to_string()))?;
+        Ok(encoded.into_iter().flat_map(|own| own.ids).collect())
     }
 }
 

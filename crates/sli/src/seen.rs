@@ -74,6 +74,12 @@ impl Seen {
         Some((tokenizer.id(token)?, tokenizer.id(end)))
     }
 
+    /// The token that stands in front of the tokens of a text, and how often.
+    pub fn in_front(&self) -> Option<(&str, usize)> {
+        self.pictures.as_ref()?;
+        self.placeholders.as_ref()?.in_front()
+    }
+
     /// Whether what becomes of a text begins with what becomes of its beginning.
     pub fn is_local(&self) -> bool {
         let placeholders = self.placeholders.as_ref();
@@ -88,6 +94,9 @@ impl Seen {
     /// How a text says where its pictures are.
     pub fn hint(&self) -> String {
         match &self.placeholders {
+            Some(placeholders) if placeholders.in_front().is_some() => {
+                "its picture stands in front of its text; texts of several pictures are several records".to_owned()
+            }
             Some(placeholders) => format!(
                 "every picture is one `{}` in the text, or a part {{\"type\": \"image\"}} of a message",
                 placeholders.token()

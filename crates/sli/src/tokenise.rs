@@ -25,6 +25,27 @@ pub struct Tokenised {
     pub diverges: bool,
 }
 
+impl Tokenised {
+    /// Puts a token so often in front of all others; it is none of the text.
+    pub fn put_in_front(&mut self, token: u32, count: usize) {
+        let Encoded {
+            ids, types, text, ..
+        } = &mut self.encoded;
+        ids.splice(0..0, std::iter::repeat_n(token, count));
+        if let Some(types) = types {
+            types.splice(0..0, std::iter::repeat_n(0, count));
+        }
+        if let Some(text) = text {
+            let offsets = &mut text.offsets;
+            offsets.splice(0..0, std::iter::repeat_n([0, 0], count));
+        }
+        if let Some(completion) = &mut self.completion {
+            let tokens = &mut completion.tokens;
+            tokens.splice(0..0, std::iter::repeat_n(false, count));
+        }
+    }
+}
+
 /// What is asked of the tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {

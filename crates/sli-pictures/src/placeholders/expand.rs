@@ -39,6 +39,9 @@ pub enum PlaceholderError {
         /// How many pictures there are.
         pictures: usize,
     },
+    /// One picture is read with a text.
+    #[error("{0} pictures, and the model's processor reads one with a text")]
+    Several(usize),
     /// A text that would be too long.
     #[error("the text of its pictures would have more than {0} bytes")]
     Long(usize),
@@ -48,6 +51,14 @@ impl Placeholders {
     /// What stands for one picture.
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// The token that stands in front of all tokens of a text with a picture, and how often.
+    pub fn in_front(&self) -> Option<(&str, usize)> {
+        match self.whole {
+            Whole::Front { count } => Some((&self.token, count)),
+            _ => None,
+        }
     }
 
     /// Whether the tokenizer adds its special tokens, where the class decides it.
@@ -110,6 +121,13 @@ impl Placeholders {
         fits: impl FnOnce(usize) -> bool,
         most: usize,
     ) -> Result<String, PlaceholderError> {
+        if let Whole::Front { .. } = self.whole {
+            // All that stands for the picture is in front.
+            return match pictures.len() {
+                0 | 1 => Ok(text.to_owned()),
+                several => Err(PlaceholderError::Several(several)),
+            };
+        }
         let text = self.whole.before(text, &self.token, pictures.len());
         let parts: Vec<&str> = text.split(&self.token).collect();
         let found = parts.len() - 1;

@@ -48,7 +48,7 @@ const fn with(class: &'static str, images: Images, placeholders: Read) -> Row {
     }
 }
 
-const ROWS: [Row; 49] = [
+const ROWS: [Row; 51] = [
     new("AltCLIPProcessor", none),
     with("AriaProcessor", one_square, aria),
     with(
@@ -56,6 +56,7 @@ const ROWS: [Row; 49] = [
         |_| vec![("crop_to_patches", json!(true))],
         aya,
     ),
+    new("Blip2Processor", blip_2),
     new("BlipProcessor", none),
     new("CLIPProcessor", none),
     new("ChameleonProcessor", chameleon),
@@ -78,6 +79,7 @@ const ROWS: [Row; 49] = [
     new("IdeficsProcessor", idefics),
     new("Idefics2Processor", idefics2),
     new("Idefics3Processor", idefics3),
+    new("InstructBlipProcessor", blip_2),
     with(
         "InternVLProcessor",
         |_| vec![("crop_to_patches", json!(true))],
@@ -156,6 +158,21 @@ fn less(given: &Given<'_>) -> usize {
 fn image_token(given: &Given<'_>) -> String {
     let usual = given.text("image_token");
     given.token_or("image_token", usual.as_deref().unwrap_or("<image>"))
+}
+
+fn blip_2(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {
+    let token = given.token_or("image_token", "<image>");
+    let count = given.needed("num_query_tokens")?;
+    let rule = Rule::Times {
+        token: token.clone(),
+        count: Count::Fixed(count),
+    };
+    Ok(Some(Placeholders {
+        token,
+        rule,
+        whole: Whole::Front { count },
+        kinds: None,
+    }))
 }
 
 fn llava(given: &Given<'_>) -> Result<Option<Placeholders>, DescriptionError> {

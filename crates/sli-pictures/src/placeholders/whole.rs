@@ -31,6 +31,11 @@ pub enum Whole {
         /// The token behind which no picture is seen.
         end: String,
     },
+    /// BLIP-2's: nothing, and a token so often in front of all that the tokenizer makes of the text of a picture.
+    Front {
+        /// How often.
+        count: usize,
+    },
     /// Idefics2's: one token between pictures side by side, and a space behind it.
     Fake {
         /// The token around pictures.
@@ -67,7 +72,7 @@ impl Whole {
     /// The text before its placeholders are expanded.
     pub fn before(&self, text: &str, token: &str, pictures: usize) -> String {
         match self {
-            Self::Same | Self::Bare | Self::Fake { .. } => text.to_owned(),
+            Self::Same | Self::Bare | Self::Fake { .. } | Self::Front { .. } => text.to_owned(),
             Self::End { end } => format!("{text}{end}"),
             Self::Prefix { begin } => match text.rfind(token) {
                 None => format!("{}{begin}{text}\n", token.repeat(pictures)),

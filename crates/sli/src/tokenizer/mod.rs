@@ -38,6 +38,8 @@ mod templates;
 mod text;
 mod vocabulary;
 
+use std::fmt;
+
 use ::tokenizers::{
     PostProcessorWrapper, TruncationDirection, TruncationParams, TruncationStrategy,
     tokenizer::Tokenizer as Backend,
@@ -107,6 +109,13 @@ pub struct Tokenizer {
     allowance: Allowance,
     chat: Option<ChatTemplate>,
     chat_options: ChatOptions,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Tokenizer");
+        shown.field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// Memory that the tokenizer of a model folder takes, bytes at most; `None` if that cannot be said before it

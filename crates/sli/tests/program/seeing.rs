@@ -253,6 +253,10 @@ pub fn recorded(name: &str) -> Place {
             fs_err::read(folder.join(name).join(file)).unwrap(),
         );
     }
+    let questions = folder.join(name).join("qformer_tokenizer");
+    if questions.exists() {
+        place.copy(&questions, "model/qformer_tokenizer");
+    }
     place
 }
 
