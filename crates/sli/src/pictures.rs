@@ -202,7 +202,7 @@ impl<'a> PictureRules<'a> {
         if let Some((own, rule)) = self.spec.scattered()
             && let Some(name) = own.marks
         {
-            let marks = pictures.marks.as_ref().or(raw.inputs.as_ref());
+            let marks = pictures.marks.as_ref();
             let rows = rule.sources(&places).len() / rule.parts();
             return marks_of(raw, (name, marks), rows, place).map(Some);
         }

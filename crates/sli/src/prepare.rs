@@ -26,12 +26,12 @@ use crate::memory::Allowance;
 use crate::prepared::Prepared;
 use crate::rules::Rules;
 use crate::seeing::{PictureReader, images, may_have_pictures, usual_parts};
+use crate::seen::Seen;
 use crate::sentences;
 use crate::seq2seq::{self};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
 use crate::tensors::TensorReader;
 use crate::tokenise::{Asked, Tokenised, tokenise};
-use crate::seen::Seen;
 use crate::tokenizer::{ChatOptions, Encoded, Reading, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
@@ -720,13 +720,19 @@ fn front_of(
     };
     if max_length.is_some() {
         let problem = "its picture stands in front of its text, which is cut".to_owned();
-        return refused(problem, "leave --max-length out, or give `input_ids` and `tensors`");
+        return refused(
+            problem,
+            "leave --max-length out, or give `input_ids` and `tensors`",
+        );
     }
     match tokenizer.and_then(|tokenizer| tokenizer.id(token)) {
         Some(id) => Ok(Some((id, count))),
         None => {
             let problem = format!("the tokenizer has no `{token}`, which stands for its picture");
-            refused(problem, "give `input_ids` and what the model's processor makes of it in `tensors`")
+            refused(
+                problem,
+                "give `input_ids` and what the model's processor makes of it in `tensors`",
+            )
         }
     }
 }

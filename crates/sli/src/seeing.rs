@@ -162,7 +162,8 @@ impl PictureReader {
     fn ask(&mut self, record: &RawRecord) -> Result<Vec<u32>, InputError> {
         let Content::Text(text) = &record.content else {
             let problem = "what is asked of its picture is its `text`, and it has none";
-            let hint = "give `text`, or what the model's processor makes of the record in `tensors`";
+            let hint =
+                "give `text`, or what the model's processor makes of the record in `tensors`";
             return Err(refused(record, problem).with_hint(hint));
         };
         let failed = |problem: String| {

@@ -21,12 +21,14 @@ pub fn positions_of(
         let seen = model.spec.seen_beside(own.tokens.len(), mask, &places);
         return Some(seen.unwrap());
     }
-    if model
-        .spec
-        .scattered()
-        .is_some_and(|(own, _)| own.marks.is_some())
+    if let Some((scattered, rule)) = model.spec.scattered()
+        && scattered.marks.is_some()
     {
-        return given.and_then(|given| given.marks.clone());
+        // The first tokens where nothing is said.
+        let rows = rule.sources(&places).len() / rule.parts();
+        let first = (0..own.tokens.len()).map(|at| u32::from(at < rows));
+        let marks = given.and_then(|given| given.marks.clone());
+        return Some(marks.unwrap_or_else(|| first.collect()));
     }
     let positions = model.spec.positions_beside(&own.tokens, &places)?;
     Some(positions.into_flattened())

@@ -350,6 +350,7 @@ pub fn xglm(config: &Config) -> Result<Described, SpecError> {
 
 /// Kosmos-2's decoder: norms in front of the last projection of attention and of network, positions by what is no padding.
 pub fn kosmos_2_text(config: &Config) -> Result<Described, SpecError> {
+    const PREFIX: &str = "model.";
     const NAMES: Names = Names {
         output_norm: Some("self_attn.inner_attn_ln"),
         up: "ffn.fc1",
@@ -372,7 +373,13 @@ pub fn kosmos_2_text(config: &Config) -> Result<Described, SpecError> {
     decoder.length_limit = Some(LengthLimit::Trained(
         config.size("max_position_embeddings")?,
     ));
-    decoder.build()
+    // The reference names no base model.
+    PREFIX.clone_into(&mut decoder.prefix);
+    let mut described = decoder.build()?;
+    for spec in std::iter::once(&mut described.spec).chain(described.untied.as_deref_mut()) {
+        spec.base_prefix = PREFIX;
+    }
+    Ok(described)
 }
 
 /// OPT: pre-norm, or post-norm with a narrower token table (350m).

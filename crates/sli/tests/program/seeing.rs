@@ -332,6 +332,24 @@ fn texts_with_pictures_as_in_transformers() {
 }
 
 #[test]
+fn texts_go_with_one_picture() {
+    let refused = |name: &str, record: Value, says: &str| {
+        let place = recorded(name);
+        place.write("in.jsonl", format!("{record}\n"));
+        let run = command("in.jsonl", "out", "scores");
+        place.sli(&run).failure(3, &[says, "hint: "]);
+    };
+    let one = "pictures/0.png";
+    let question = json!([{"role": "user", "content": "a cat"}]);
+    refused("blip", json!({"text": "a cat"}), "0 pictures, and");
+    let two = json!({"text": "a cat", "images": [one, one]});
+    refused("blip", two.clone(), "2 pictures, and");
+    refused("blip-2", two, "2 pictures, and");
+    let asked = json!({"messages": question, "images": [one]});
+    refused("instructblip", asked, "what is asked of its picture");
+}
+
+#[test]
 fn masks_of_points_are_as_large_as_pictures() {
     let place = recorded("idefics2");
     let records = Golden::open("idefics2").records().into_iter();
