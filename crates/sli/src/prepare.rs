@@ -23,6 +23,7 @@ use crate::input::{
     Selection,
 };
 use crate::memory::Allowance;
+use crate::pictures::PictureRules;
 use crate::prepared::Prepared;
 use crate::rules::Rules;
 use crate::seeing::{PictureReader, images, may_have_pictures, usual_parts};
@@ -440,7 +441,7 @@ impl Preparer<'_> {
                     let hint = "give what its processor makes of them as `tensors`";
                     refused(problem, hint)
                 })?;
-                let asked = self.rules.pictures.and_then(|rules| rules.asked());
+                let asked = self.rules.pictures.and_then(PictureRules::asked);
                 reader.prepare(record, &images, asked)
             }
         };

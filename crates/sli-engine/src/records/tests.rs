@@ -13,6 +13,7 @@ use crate::results::ResultsError;
 
 fn record(id: &str, tokens: &[u32]) -> Record {
     Record {
+        asked: Vec::new(),
         id: id.into(),
         row: (id.len() as u64) << 33 | 3,
         tokens: tokens.into(),

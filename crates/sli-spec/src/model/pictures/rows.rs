@@ -104,9 +104,8 @@ impl PictureRows {
 
     /// How many rows each view has, and what is asked of it, by the numbers of [`Self::asking`].
     pub fn views_of(self, sources: &[u32]) -> Option<Vec<(usize, Vec<u32>)>> {
-        let rows = match self {
-            Self::Views { rows } | Self::Asked { rows } => rows,
-            _ => return None,
+        let (Self::Views { rows } | Self::Asked { rows }) = self else {
+            return None;
         };
         // Every view begins with the first row of the table.
         let views = sources.chunk_by(|_, next| *next != 0);
