@@ -184,35 +184,43 @@ impl<B: Panel> SimdOp for Block<'_, B> {
         }
         let tiles = RowTiles::new(self.rows.clone(), S::TILE_ROWS);
         let widest = panels_per_tile::<S>(tiles.largest());
+        const { assert!(BLOCK_STEPS.is_multiple_of(S::NEAR_STEPS) && S::NEAR_STEPS.is_multiple_of(2)) }
+        let near = if tiles.largest() == self.rows.len() {
+            BLOCK_STEPS
+        } else {
+            S::NEAR_STEPS
+        };
+        let parts = |block: usize| {
+            let end = steps.min((block + 1) * BLOCK_STEPS);
+            let starts = (block * BLOCK_STEPS..end).step_by(near);
+            starts.map(move |start| start..end.min(start + near))
+        };
+        let blocks = 0..steps.div_ceil(BLOCK_STEPS);
         if tiles.largest() == self.rows.len() {
             // One tile: each panel is one stream of weights from memory.
+            let rows = (self.rows.start, self.rows.len());
             for (panel, width) in Widths::new(self.panels.clone(), widest) {
-                for block in 0..steps.div_ceil(BLOCK_STEPS) {
-                    self.tile::<S>(
-                        s,
-                        block,
-                        panel,
-                        width,
-                        (self.rows.start, self.rows.len()),
-                        STREAM_AHEAD,
-                    );
+                for steps in blocks.clone().flat_map(parts) {
+                    self.tile::<S>(s, steps, panel, width, rows, STREAM_AHEAD);
                 }
             }
         } else {
-            for block in 0..steps.div_ceil(BLOCK_STEPS) {
+            for block in blocks {
                 for (panel, width) in Widths::new(self.panels.clone(), widest) {
-                    if B::NARROW {
-                        self.widen(s, block, panel, width);
-                        for tile in tiles.clone() {
-                            self.tile_of_wide::<S>(s, block, panel, width, tile);
+                    for steps in parts(block) {
+                        if B::NARROW {
+                            self.widen(s, steps.clone(), panel, width);
+                            for tile in tiles.clone() {
+                                self.tile_of_wide::<S>(s, steps.clone(), panel, width, tile);
+                            }
+                            continue;
                         }
-                        continue;
-                    }
-                    let next_panel = width * self.panel_bytes();
-                    let mut ahead = next_panel;
-                    for tile in tiles.clone() {
-                        self.tile::<S>(s, block, panel, width, tile, ahead);
-                        ahead = 0;
+                        let next_panel = width * self.panel_bytes();
+                        let mut ahead = next_panel;
+                        for tile in tiles.clone() {
+                            self.tile::<S>(s, steps.clone(), panel, width, tile, ahead);
+                            ahead = 0;
+                        }
                     }
                 }
             }
@@ -230,20 +238,20 @@ impl<B: Panel> Block<'_, B> {
     fn tile<S: Simd>(
         &mut self,
         s: S,
-        block: usize,
+        steps: Range<usize>,
         panel: usize,
         width: usize,
         rows: (usize, usize),
         ahead: usize,
     ) {
-        let (b, b_stride) = self.stored(block, panel, width);
+        let (b, b_stride) = self.stored(steps.clone(), panel, width);
         let weights = Weights {
             b: b.as_ptr(),
             b_stride,
             ahead: b.as_ptr().wrapping_add(ahead),
         };
         // SAFETY: `stored` is what the tile covers.
-        unsafe { self.tile_of::<S, B>(s, block, panel, width, rows, &weights) };
+        unsafe { self.tile_of::<S, B>(s, steps, panel, width, rows, &weights) };
     }
 
     /// A tile on the panels that [`Self::widen`] wrote.
@@ -251,12 +259,12 @@ impl<B: Panel> Block<'_, B> {
     fn tile_of_wide<S: Simd>(
         &mut self,
         s: S,
-        block: usize,
+        steps: Range<usize>,
         panel: usize,
         width: usize,
         rows: (usize, usize),
     ) {
-        assert!(self.wide.len() >= width * BLOCK_STEPS * PANEL);
+        assert!(self.wide.len() >= width * BLOCK_STEPS * PANEL && steps.len() <= BLOCK_STEPS);
         let b = self.wide.as_ptr().cast();
         let weights = Weights {
             b,
@@ -264,12 +272,7 @@ impl<B: Panel> Block<'_, B> {
             ahead: b,
         };
         // SAFETY: `width` panels of a block are within `wide`.
-        unsafe { self.tile_of::<S, F32Panel>(s, block, panel, width, rows, &weights) };
-    }
-
-    /// Steps of the activations in a block.
-    fn steps(&self, block: usize) -> usize {
-        BLOCK_STEPS.min(self.x.steps() - block * BLOCK_STEPS)
+        unsafe { self.tile_of::<S, F32Panel>(s, steps, panel, width, rows, &weights) };
     }
 
     /// Bytes of a panel.
@@ -277,21 +280,21 @@ impl<B: Panel> Block<'_, B> {
         self.x.steps().div_ceil(B::WORDS) * B::STEP_BYTES
     }
 
-    /// A block of `width` panels from the first byte to the last, and the bytes between panels.
+    /// Some steps of `width` panels, of the activations, from the first byte to the last, and the bytes between panels.
     #[inline(always)]
-    fn stored(&self, block: usize, panel: usize, width: usize) -> (&[u8], usize) {
+    fn stored(&self, steps: Range<usize>, panel: usize, width: usize) -> (&[u8], usize) {
         let stride = self.panel_bytes();
-        let at = panel * stride + block * (BLOCK_STEPS / B::WORDS) * B::STEP_BYTES;
-        let len = (width - 1) * stride + self.steps(block).div_ceil(B::WORDS) * B::STEP_BYTES;
+        let at = panel * stride + steps.start / B::WORDS * B::STEP_BYTES;
+        let len = (width - 1) * stride + steps.len().div_ceil(B::WORDS) * B::STEP_BYTES;
         (&self.w.panels()[at..at + len], stride)
     }
 
-    /// Writes a block of `width` panels as `f32`, each `BLOCK_STEPS` steps long, and asks for the next ones.
+    /// Writes some steps of `width` panels as `f32`, each with room for `BLOCK_STEPS` steps, and asks for the next ones.
     #[inline(always)]
-    fn widen<S: Simd>(&mut self, s: S, block: usize, panel: usize, width: usize) {
-        let steps = self.steps(block).div_ceil(B::WORDS);
+    fn widen<S: Simd>(&mut self, s: S, steps: Range<usize>, panel: usize, width: usize) {
         let wide = std::mem::take(&mut self.wide);
-        let (stored, stride) = self.stored(block, panel, width);
+        let (stored, stride) = self.stored(steps.clone(), panel, width);
+        let steps = steps.len().div_ceil(B::WORDS);
         for (index, wide) in wide
             .chunks_exact_mut(BLOCK_STEPS * PANEL)
             .take(width)
@@ -319,33 +322,33 @@ impl<B: Panel> Block<'_, B> {
 
     /// # Safety
     ///
-    /// `weights.b` must be valid for reading `width` panels of the steps of the block, elements as `P` has
-    /// them.
+    /// `weights.b` must be valid for reading `width` panels of the steps, which are of one block, elements as `P` has them.
     #[inline(always)]
     unsafe fn tile_of<S: Simd, P: Panel>(
         &mut self,
         s: S,
-        block: usize,
+        steps: Range<usize>,
         panel: usize,
         width: usize,
         (row, count): (usize, usize),
         weights: &Weights,
     ) {
         let c_stride = self.rows.len() * PANEL;
+        let (block, first) = (steps.start / BLOCK_STEPS, steps.start % BLOCK_STEPS * 4);
+        assert!(steps.end <= (block + 1) * BLOCK_STEPS);
         let a = &self.x.block(block)[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
         let at = (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
-        let steps = self.steps(block).div_ceil(P::WORDS);
         let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
         let tile = Tile {
-            a: a.as_ptr(),
+            a: a[first..].as_ptr(),
             b: weights.b,
             b_stride: weights.b_stride,
-            steps,
+            steps: steps.len().div_ceil(P::WORDS),
             c: c.as_mut_ptr(),
             c_stride,
             b_ahead: weights.ahead,
             a_ahead: a.as_ptr().wrapping_add(a.len()),
-            fresh: block == 0,
+            fresh: steps.start == 0,
         };
         // SAFETY: the two slices are what the tile covers, and the caller's promise.
         unsafe { tile::dispatch::<S, P>(s, count, width, &tile) };

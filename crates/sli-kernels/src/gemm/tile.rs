@@ -213,6 +213,11 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
     }
 }
 
+/// Whether the sums of a tile are no more than it may have; one row may have a panel whatever that takes.
+const fn fits<S: Simd>(rows: usize, panels: usize) -> bool {
+    rows * panels == 1 || rows * panels * (PANEL / S::LANES) <= S::TILE_SUMS
+}
+
 /// The most panels that a tile of `rows` rows takes at once.
 pub(crate) const fn panels_per_tile<S: Simd>(rows: usize) -> usize {
     let vectors = PANEL / S::LANES;
@@ -241,7 +246,9 @@ pub(crate) unsafe fn dispatch<S: Simd, B: Panel>(s: S, rows: usize, panels: usiz
         ($(($rows:literal, $panels:literal)),*) => {
             match (rows, panels) {
                 // SAFETY: the caller's promise.
-                $(($rows, $panels) => unsafe { s.tile::<B, $rows, $panels>(tile) },)*
+                $(($rows, $panels) if const { fits::<S>($rows, $panels) } => unsafe {
+                    s.tile::<B, $rows, $panels>(tile)
+                },)*
                 _ => unreachable!("a tile of {rows} rows and {panels} panels"),
             }
         };

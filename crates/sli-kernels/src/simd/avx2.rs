@@ -53,6 +53,7 @@ impl Simd for Avx2 {
     const TILE_ROWS: usize = 3;
     const REGISTERS: usize = 16;
     const TILE_SUMS: usize = 12;
+    const NEAR_STEPS: usize = 128;
 
     type F = __m256;
     type Pairs = __m256i;

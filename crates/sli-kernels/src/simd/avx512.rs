@@ -82,6 +82,7 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     const TILE_ROWS: usize = 14;
     const REGISTERS: usize = 32;
     const TILE_SUMS: usize = 28;
+    const NEAR_STEPS: usize = tile::BLOCK_STEPS;
 
     type F = __m512;
     type Pairs = __m512i;

@@ -47,6 +47,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Those that a register tile may use for its sums.
     const TILE_SUMS: usize;
+    /// Steps of a panel that one tile after the other goes over before the next ones: where tiles have few rows, what stays in the
+    /// first-level cache beside them, as they take more of it in a cycle than the second level gives. It divides a block.
+    const NEAR_STEPS: usize;
 
     /// A vector of `f32`.
     type F: Copy;

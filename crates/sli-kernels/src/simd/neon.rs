@@ -21,6 +21,7 @@ impl Simd for Neon {
     const TILE_ROWS: usize = 3;
     const REGISTERS: usize = 32;
     const TILE_SUMS: usize = 24;
+    const NEAR_STEPS: usize = tile::BLOCK_STEPS;
 
     type F = float32x4_t;
     type Pairs = uint32x4_t;

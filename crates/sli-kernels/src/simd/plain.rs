@@ -41,6 +41,7 @@ impl Simd for Plain {
     const TILE_ROWS: usize = 3;
     const REGISTERS: usize = 16;
     const TILE_SUMS: usize = 12;
+    const NEAR_STEPS: usize = 128;
 
     type F = [f32; LANES];
     type Pairs = [u32; LANES];
