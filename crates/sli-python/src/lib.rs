@@ -20,7 +20,7 @@ const OWN_BYTES: u64 = 6 << 20;
 #[pymodule]
 mod _sli {
     #[pymodule_export]
-    use super::registry::{architectures, flags, weights};
+    use super::registry::{architectures, flags, is_alike, layer_weights, weights};
     #[pymodule_export]
     use super::table::{ParquetTable, write_parquet};
     #[pymodule_export]

@@ -5,7 +5,8 @@ use pyo3::prelude::*;
 use sli::Error;
 use sli::cli::Cli;
 use sli_engine::EngineError;
-use sli_spec::{Config, Leaf, Options, SpecError, describe};
+use sli_spec::model::Layer;
+use sli_spec::{Config, Leaf, ModelSpec, Options, SpecError, describe};
 
 use crate::errors;
 
@@ -57,16 +58,7 @@ type Weight = (
 /// The weights that a configuration describes, as JSON text has it.
 #[pyfunction]
 pub fn weights(py: Python<'_>, config: &str) -> PyResult<Vec<Weight>> {
-    described(config).map_err(|source| {
-        let path = "config.json".into();
-        let error = Error::Engine(EngineError::Config { path, source });
-        errors::raised(py, &error)
-    })
-}
-
-fn described(config: &str) -> Result<Vec<Weight>, SpecError> {
-    let config = Config::parse(config)?;
-    let spec = describe(&config, &Options::default())?.spec;
+    let spec = described(py, config)?;
     let mut all = Vec::new();
     for stack in &spec.stacks {
         let weight = |layer: Option<usize>, leaf: &Leaf| {
@@ -86,4 +78,57 @@ fn described(config: &str) -> Result<Vec<Weight>, SpecError> {
         all.extend(stack.head.leaves.iter().map(|leaf| weight(None, leaf)));
     }
     Ok(all)
+}
+
+/// A weight of a layer: its stack, the sets of tensors of which each gives it, and the part of the model that a checkpoint may
+/// lack, if it belongs to one.
+type LayerWeight = (String, Vec<Vec<String>>, Option<String>);
+
+/// The weights of a layer of every stack that has it.
+#[pyfunction]
+pub fn layer_weights(py: Python<'_>, config: &str, layer: usize) -> PyResult<Vec<LayerWeight>> {
+    let spec = described(py, config)?;
+    let stacks = spec.stacks.iter();
+    let all = stacks.flat_map(|stack| {
+        let own = stack.layers.get(layer).into_iter();
+        own.flat_map(|layer| &layer.leaves).map(|leaf| {
+            (
+                stack.name.to_owned(),
+                leaf.source.alternatives(),
+                leaf.optional.map(str::to_owned),
+            )
+        })
+    });
+    Ok(all.collect())
+}
+
+/// Whether a layer of a configuration is what the first one of another, of a layer alone, is, but for where its weights are.
+#[pyfunction]
+pub fn is_alike(py: Python<'_>, config: &str, layer: usize, alone: &str) -> PyResult<bool> {
+    let [whole, alone] = [described(py, config)?, described(py, alone)?];
+    let ([whole], [alone]) = (&whole.stacks[..], &alone.stacks[..]) else {
+        return Ok(false);
+    };
+    let (Some(own), [alone]) = (whole.layers.get(layer), &alone.layers[..]) else {
+        return Ok(false);
+    };
+    let shapes = |layer: &Layer| {
+        let leaves = layer.leaves.iter();
+        leaves
+            .map(|leaf| (leaf.shape.clone(), leaf.optional))
+            .collect::<Vec<_>>()
+    };
+    Ok(own.steps == alone.steps && shapes(own) == shapes(alone))
+}
+
+fn described(py: Python<'_>, config: &str) -> PyResult<ModelSpec> {
+    let described = |config| {
+        let config = Config::parse(config)?;
+        Ok::<_, SpecError>(describe(&config, &Options::default())?.spec)
+    };
+    described(config).map_err(|source| {
+        let path = "config.json".into();
+        let error = Error::Engine(EngineError::Config { path, source });
+        errors::raised(py, &error)
+    })
 }

@@ -42,8 +42,9 @@ def test_families_are_detected():
     assert registry.detect_family({"architectures": ["MistralForCausalLM"]}).family_id == "llama"
     named = {"architectures": ["OPTForCausalLM"]}
     assert registry.detect_family(named).get_layer_prefix(3, named) == "model.decoder.layers.3."
-    for row in sli.architectures():
-        for name in row["classes"] if row["supported"] else ():
+    rows = [row for row in sli.architectures() if row["supported"]]
+    for row in rows:
+        for name in row["classes"]:
             alone = {"architectures": [name]}
             family = registry.detect_family(alone)
             try:
@@ -51,9 +52,9 @@ def test_families_are_detected():
             except sli.UnsupportedArchitectureError as error:
                 assert "model_type" in error.hint
                 continue
-            prefixes = {other["layer_prefix"].format(3) for other in sli.architectures() if other["supported"] and name in other["classes"]}
+            prefixes = {other["layer_prefix"].format(3) for other in rows if name in other["classes"]}
             assert prefix in prefixes, name
-    listed = [row["model_type"] for row in sli.architectures() if row["supported"]]
+    listed = [row["model_type"] for row in rows]
     claimed = [name for family in registry.families() for name in family.model_types]
     assert sorted(claimed) == sorted(listed)
     with pytest.raises(sli.UnsupportedArchitectureError, match="lama") as caught:
@@ -207,3 +208,109 @@ def test_what_is_registered_overrides_only_its_own_id():
     assert isinstance(registry.detect_family({"model_type": "llama"}), sli.LlamaFamilyHandler)
     with pytest.raises(TypeError):
         registry.register(object())
+
+
+def _file(entry: dict, data: bytes) -> bytes:
+    header = json.dumps({"model.layers.0.x": entry}).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x02" + bytes(7) + b"[]",
+        _file({"dtype": "F32", "shape": [2]}, bytes(8)),
+        _file({"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, bytes(4)),
+        _file({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}, bytes(8)),
+        _file({"dtype": "BF16", "shape": [-2, -1], "data_offsets": [0, 4]}, bytes(8)),
+        _file({"dtype": "F32", "shape": "3", "data_offsets": [0, 12]}, bytes(12)),
+        _file({"dtype": 3, "shape": [1], "data_offsets": [8, 4]}, bytes(8)),
+    ],
+)
+def test_damaged_files_are_refused(model, tmp_path, content):
+    shutil.copyfile(model / "config.json", tmp_path / "config.json")
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(sli.ModelError, match=r"model\.safetensors") as caught:
+        sli.UniversalWeightLoader(tmp_path).load_layer_weights(0)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "index", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../b"}}', '{"weight_map": {"a": "gone"}}']
+)
+def test_damaged_indices_are_refused(model, tmp_path, index):
+    shutil.copyfile(model / "config.json", tmp_path / "config.json")
+    (tmp_path / "part.safetensors").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(sli.ModelError, match="index|gone") as caught:
+        sli.UniversalWeightLoader(tmp_path).load_layer_weights(0)
+    assert caught.value.hint
+
+
+def test_wrong_arguments_say_what_is_wanted(config, model, tmp_path):
+    with pytest.raises(TypeError, match="layer_idx must be a number"):
+        sli.UniversalLayerFactory.create_layer(config, "first")
+    layer = sli.UniversalLayerFactory.create_layer(config, 0)
+    with pytest.raises(TypeError, match="maps names to arrays"):
+        layer.load_state_dict(None)
+    with pytest.raises(TypeError, match="numbers are wanted"):
+        layer.load_state_dict(dict.fromkeys(layer.state_dict_names(), "x"))
+
+    class Own(sli.ArchitectureFamily):
+        family_id = "own"
+        model_types = ("own",)
+        base_model_type = "llama"
+        weight_names = {"model.layers.{}.": "model.layers.{}.{}."}
+
+    own = tmp_path / "own"
+    shutil.copytree(model, own)
+    (own / "config.json").write_text(json.dumps({**config, "model_type": "own"}))
+    sli.ArchitectureRegistry.register(Own)
+    try:
+        with pytest.raises(sli.UsageError, match="has not the places"):
+            sli.UniversalSLIIntegrator(own, tmp_path / "out", tmp_path / "cache", device="cpu").run_sli(["a"])
+    finally:
+        sli.ArchitectureRegistry.unregister("own")
+
+
+def test_every_spelling_of_a_layer_is_taken(model, config, tmp_path):
+    # As a model without a head is saved.
+    shutil.copytree(model, tmp_path / "base")
+    header, begin = struct.unpack("<Q", (model / "model.safetensors").read_bytes()[:8])[0], 8
+    content = (model / "model.safetensors").read_bytes()
+    names = json.loads(content[begin : begin + header])
+    renamed = json.dumps({name.removeprefix("model."): entry for name, entry in names.items()}).encode()
+    path = tmp_path / "base" / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(renamed)) + renamed + content[begin + header :])
+    expected = sli.UniversalWeightLoader(model).load_layer_weights(1)
+    found = sli.UniversalWeightLoader(tmp_path / "base").load_layer_weights(1)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    mapper = sli.WeightNameMapper(sli.ArchitectureRegistry.detect_family(config), config)
+    assert mapper.layer_of("layers.4.mlp.up_proj.weight") == mapper.layer_of("model.layers.4.mlp.up_proj.weight") == 4
+    mapping = sli.UniversalLayerFactory.get_weight_mapping(config, 2)
+    assert mapping["mlp.up_proj.weight"] == "model.layers.2.mlp.up_proj.weight"
+
+    bert = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    layer = sli.UniversalLayerFactory.create_layer(bert, 1)
+    names = layer.state_dict_names()
+    assert len([name for name in names if "LayerNorm" in name]) == 4
+    old = [name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta") for name in names]
+    for spelled in (names, old):
+        given = dict.fromkeys(spelled, np.zeros(8, "f4"))
+        assert layer.load_state_dict(given, strict=False) == ([], [])
+        first = given.popitem()[0]
+        assert layer.load_state_dict(given, strict=False) == ([first], [])
+
+
+def test_layers_that_cannot_stand_alone_are_refused():
+    for config, says in (
+        # How much a layer adds depends on how many there are.
+        ({"model_type": "esmc", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}, "layer 1 cannot stand alone"),
+        ({"model_type": "t5"}, "decoder, encoder cannot stand alone"),
+        ({"model_type": "whisper"}, "decoder, encoder cannot stand alone"),
+    ):
+        with pytest.raises(sli.UnsupportedArchitectureError, match=says) as caught:
+            sli.UniversalLayerFactory.create_layer(config, 1)
+        assert "take=['hidden']" in caught.value.hint

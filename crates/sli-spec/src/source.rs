@@ -321,4 +321,72 @@ impl Source {
             | Self::Reshape(of) => of.names(),
         }
     }
+
+    /// The sets of tensors of which each gives the weight; experts have their numbers.
+    pub fn alternatives(&self) -> Vec<Vec<String>> {
+        match self {
+            Self::Tensor(name) => vec![vec![name.clone()]],
+            Self::OneOf(all) | Self::Tied { own: _, all } => {
+                all.iter().flat_map(Self::alternatives).collect()
+            }
+            Self::ConcatRows(all) | Self::ConcatColumns(all) => together(all),
+            Self::Each { of, count } => {
+                let of = of.alternatives().into_iter();
+                of.map(|names| {
+                    let numbered = |number: usize| {
+                        let number = number.to_string();
+                        let names = names.iter();
+                        names.map(move |name| name.replace("{}", &number))
+                    };
+                    (0..*count).flat_map(numbered).collect()
+                })
+                .collect()
+            }
+            Self::Part { of, .. }
+            | Self::Transpose(of)
+            | Self::Index { of, .. }
+            | Self::Elementwise { of, .. }
+            | Self::RopePermute { of, .. }
+            | Self::BlockDiagonal { of, .. }
+            | Self::Reshape(of) => of.alternatives(),
+        }
+    }
+}
+
+/// The sets of tensors of which each gives all of these. Where all are spelled in as many ways, those are the same ways.
+fn together(all: &[Source]) -> Vec<Vec<String>> {
+    let each: Vec<_> = all.iter().map(Source::alternatives).collect();
+    let ways = each.first().map_or(0, Vec::len);
+    if each.iter().all(|own| own.len() == ways) {
+        let way = |way: usize| each.iter().flat_map(move |own| own[way].clone());
+        return (0..ways).map(|number| way(number).collect()).collect();
+    }
+    each.iter().fold(vec![Vec::new()], |sets, own| {
+        let with = |set: &Vec<String>| {
+            let set = set.clone();
+            own.iter()
+                .map(move |names| [set.clone(), names.clone()].concat())
+        };
+        sets.iter().flat_map(with).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_is_made_of_one_of_several_sets() {
+        let name = |name: &str| Source::tensor(name);
+        let spelled = |own: &str| Source::one_of(vec![name(own), name(&format!("m.{own}"))]);
+        assert_eq!(name("a").alternatives(), [["a"]]);
+        assert_eq!(spelled("a").transpose().alternatives(), [["a"], ["m.a"]]);
+        let rows = Source::ConcatRows(vec![spelled("q"), spelled("k")]);
+        assert_eq!(rows.alternatives(), [["q", "k"], ["m.q", "m.k"]]);
+        let rows = Source::ConcatRows(vec![spelled("q"), name("k")]);
+        assert_eq!(rows.alternatives(), [["q", "k"], ["m.q", "k"]]);
+        let of = Box::new(spelled("e.{}"));
+        let each = Source::Each { of, count: 2 };
+        assert_eq!(each.alternatives(), [["e.0", "e.1"], ["m.e.0", "m.e.1"]]);
+    }
 }

@@ -120,7 +120,11 @@ def _renamed(name: str, patterns: list[tuple[re.Pattern[str], str]]) -> str:
     for pattern, other in patterns:
         found = pattern.match(name)
         if found:
-            return other.format(*found.groups()) + name[found.end() :]
+            try:
+                return other.format(*found.groups()) + name[found.end() :]
+            except (IndexError, KeyError, ValueError) as error:
+                problem = f"weight_names: {other!r} has not the places of {pattern.pattern!r}"
+                raise usage_error(problem, "both sides have `{}` for the same numbers") from error
     return name
 
 

@@ -8,8 +8,8 @@ from os import PathLike
 from typing import Any, SupportsIndex, final
 
 __all__ = [
-    "ParquetTable", "architectures", "batch", "diff", "export", "flags", "inspect", "main", "merge", "plan", "report", "run", "verify",
-    "version", "weights", "write_parquet",
+    "ParquetTable", "architectures", "batch", "diff", "export", "flags", "inspect", "is_alike", "layer_weights", "main", "merge", "plan",
+    "report", "run", "verify", "version", "weights", "write_parquet",
 ]  # fmt: skip
 
 @final
@@ -113,6 +113,16 @@ def verify(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], ob
 def version() -> str:
     """
     The version of the package.
+    """
+
+def is_alike(config: str, layer: int, alone: str) -> bool:
+    """
+    Whether a layer of a configuration is what the first one of another, of a layer alone, is, but for where its weights are.
+    """
+
+def layer_weights(config: str, layer: int) -> list[tuple[str, list[list[str]], str | None]]:
+    """
+    The weights of a layer of every stack that has it.
     """
 
 def weights(config: str) -> list[tuple[str, int | None, list[str], list[int], str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _sli
-from ._errors import model_error, usage_error
+from ._errors import SLIError, model_error, usage_error
 from ._families import ArchitectureFamily, ArchitectureRegistry, read_config
 
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ _DTYPES = {
 
 
 class WeightNameMapper:
-    """Names of weights in a checkpoint, and inside their layer."""
+    """Names of weights in a checkpoint, and inside their layer. Every spelling is known that files of a configuration may have:
+    those that are saved of a model without a head have shorter names."""
 
     def __init__(self, family: ArchitectureFamily, config: Any = None) -> None:
         self.family = family
         self.config = config
-        marked = re.escape(family.get_layer_prefix(_MARK, config)).replace(str(_MARK), r"(\d+)")
-        self._prefix = re.compile(marked)
+        head, tail = family.get_layer_prefix(_MARK, config).split(str(_MARK))
+        parts = head.split(".")
+        # A model that is saved without its head leaves out the names of what it is a part of.
+        shorter = (".".join(parts[at:]) for at in range(1, len(parts) - 1))
+        heads = sorted({head, *shorter, *_spelled(family, config, tail)}, key=len, reverse=True)
+        self._prefix = re.compile(f"(?:{'|'.join(map(re.escape, heads))})(\\d+){re.escape(tail)}")
 
     def layer_of(self, name: str) -> int | None:
         """The layer that a weight belongs to; ``None`` for one that is of no layer."""
@@ -49,6 +55,24 @@ class WeightNameMapper:
     def denormalize_weight_name(self, name: str, layer_idx: int) -> str:
         """The name in the checkpoint of a weight that has this name inside its layer."""
         return self.family.get_layer_prefix(layer_idx, self.config) + name
+
+
+def _spelled(family: ArchitectureFamily, config: Any, tail: str) -> Iterator[str]:
+    """What stands before the number of a layer in every spelling of its weights, of a family and a configuration that the engine
+    describes."""
+    if config is None or not hasattr(family, "_prefixes"):
+        return
+    try:
+        described = _sli.weights(config_text(config))
+    except SLIError:
+        # Of a configuration that says too little for a description only the family is known.
+        return
+    own, mark = family.get_layer_prefix(0, config), f"0{tail}"
+    for _, layer, names, _, _ in described:
+        inside = [name[len(own) :] for name in names if layer == 0 and name.startswith(own)]
+        for name in names:
+            prefixes = (name[: -len(end)] for end in inside if name.endswith(end))
+            yield from (prefix[: -len(mark)] for prefix in prefixes if prefix.endswith(mark))
 
 
 class SafetensorsFolder:
@@ -69,10 +93,7 @@ class SafetensorsFolder:
         if "model.safetensors" in there:
             return ["model.safetensors"]
         index = os.path.join(self.path, "model.safetensors.index.json")
-        if os.path.exists(index):
-            with open(index, encoding="utf-8") as file:
-                return sorted(set(json.load(file)["weight_map"].values()))
-        return there
+        return _indexed(index) if os.path.exists(index) else there
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """A tensor over the mapped file; bf16, which numpy does not have, as a copy in float32."""
@@ -95,19 +116,49 @@ class SafetensorsFolder:
         return flat.reshape(entry["shape"])
 
 
+def _indexed(path: str) -> list[str]:
+    """The files that an index names, which are beside it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = sorted(set(json.load(file)["weight_map"].values()))
+        if any(os.path.basename(name) != name for name in names):
+            raise ValueError(f"a file is {next(name for name in names if os.path.basename(name) != name)!r}, which is not beside it")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise model_error(f"{path} is no index of weights: {error}", "its `weight_map` has the file of each weight") from error
+    return names
+
+
 def read_header(path: str) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and where its data begin."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length + 8 > size:
-            raise model_error(f"{path} is no safetensors file: its header ends behind its end", "download it again")
-        try:
+    hint = "download it again"
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length + 8 > size:
+                raise model_error(f"{path} is no safetensors file: its header ends behind its end", hint)
             header: dict[str, Any] = json.loads(file.read(length))
-        except ValueError as error:
-            raise model_error(f"{path} is no safetensors file: {error}", "download it again") from error
+        for name, entry in header.items():
+            if name != "__metadata__" and not _is_whole(entry, size - 8 - length):
+                raise model_error(f"{path}: {name} is not as long as its shape, or ends behind the file", hint)
+    except OSError as error:
+        raise model_error(f"{path} cannot be read: {error}", "is every file there?") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise model_error(f"{path} is no safetensors file: {error}", hint) from error
     return header, 8 + length
+
+
+def _is_whole(entry: dict[str, Any], size: int) -> bool:
+    """Whether a tensor lies within so many bytes, and has the elements of its shape."""
+    first, last = entry["data_offsets"]
+    kind = _DTYPES.get(entry["dtype"])
+    width = 2 if entry["dtype"] == "BF16" else int(kind[-1]) if kind and kind[-1].isdigit() else 1
+    elements = math.prod(entry["shape"])
+    is_shape = all(isinstance(length, int) and length >= 0 for length in entry["shape"])
+    # Other elements are not read here.
+    fits = last - first == elements * width if kind or entry["dtype"] == "BF16" else True
+    return is_shape and fits and 0 <= first <= last <= size
 
 
 class UniversalWeightLoader:
@@ -156,11 +207,26 @@ class UniversalWeightLoader:
         config = read_config(self.model_path)
         family = family or ArchitectureRegistry.detect_family(config)
         mapper = WeightNameMapper(family, config)
-        found = {mapper.normalize_weight_name(name): read() for name, read in self.weights() if mapper.layer_of(name) == layer_idx}
+        found, shared = {}, {}
+        others = _shared(family, config, layer_idx, mapper)
+        for name, read in self.weights():
+            if mapper.layer_of(name) == layer_idx:
+                found[mapper.normalize_weight_name(name)] = read()
+            elif name in others:
+                shared[name] = read()
         if not found:
             prefix = family.get_layer_prefix(layer_idx, config)
             raise usage_error(f"{self.model_path} has no weights of layer {layer_idx} ({prefix}*)", "layers count from 0")
-        return found
+        return found | shared
+
+
+def _shared(family: ArchitectureFamily, config: Any, layer_idx: int, mapper: WeightNameMapper) -> set[str]:
+    """The names of weights that a layer uses and that are of no layer."""
+    if not hasattr(family, "_prefixes") or layer_idx < 0:
+        return set()
+    weights = _sli.layer_weights(config_text(config), layer_idx)
+    names = {name for _, ways, _ in weights for way in ways for name in way}
+    return {name for name in names if mapper.layer_of(name) is None}
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:
@@ -187,12 +253,15 @@ class UniversalLayerFactory:
     @staticmethod
     def get_weight_mapping(config: Any, layer_idx: int) -> dict[str, str]:
         """The names of a layer's weights inside it, and in the checkpoint (``{}``: the number of an expert)."""
-        mapper = WeightNameMapper(ArchitectureRegistry.detect_family(config), config)
-        mapping = {}
+        family = ArchitectureRegistry.detect_family(config)
+        mapper = WeightNameMapper(family, config)
+        mapping: dict[str, str] = {}
         for _, _, names, _, _ in _sli.weights(config_text(config)):
             for name in names:
                 if mapper.layer_of(name) == layer_idx:
-                    mapping[mapper.normalize_weight_name(name)] = name
+                    inside = mapper.normalize_weight_name(name)
+                    if inside not in mapping or name == mapper.denormalize_weight_name(inside, layer_idx):
+                        mapping[inside] = name
         if not mapping:
             raise usage_error(f"the model has no layer {layer_idx}", "layers count from 0")
         return mapping
