@@ -40,6 +40,23 @@ EXAMPLES = {
     "qwen4_exp_text": {
         "indexer_budget": 2048, "indexer_compress_ratio": 16, "indexer_head_dim": 128, "indexer_kv_heads": 1, "indexer_n_heads": 4,
     },
+    "qwen4_exp": {
+        "text_config": {
+            "model_type": "qwen4_exp_text", "indexer_budget": 2048, "indexer_compress_ratio": 16, "indexer_head_dim": 128, "indexer_kv_heads": 1, "indexer_n_heads": 4,
+        },
+        "vision_config": {"model_type": "qwen4_exp_vision", "out_hidden_size": 2048},
+    },
+    "muse_glimmer": {"text_config": {"model_type": "muse_glimmer_text"}, "vision_config": {"model_type": "muse_glimmer_vision"}},
+    "muse_spark": {"text_config": {"model_type": "muse_spark_text"}, "vision_config": {"model_type": "muse_spark_vision"}},
+    "granite_docling": {"text_config": {"model_type": "granite_docling_text"}, "vision_config": {"model_type": "granite_docling_vision"}},
+    "embedding_gemma2": {"text_config": {"model_type": "embedding_gemma2_text"}, "vision_config": {"model_type": "gemma4_vision"}},
+    "cosmos3_edge": {"text_config": {"model_type": "cosmos3_edge_text"}, "vision_config": {"model_type": "cosmos3_edge_vision"}},
+    "minimax_m3_vl": {"text_config": {"model_type": "minimax_m3_vl_text"}, "vision_config": {"model_type": "minimax_m3_vl_vision"}},
+    "step3p7": {"text_config": {"model_type": "step3p5"}, "vision_config": {"model_type": "step3p5_vision"}},
+    "glm5_next": {"text_config": {"model_type": "glm5_next_text"}, "vision_config": {"model_type": "glm5_next_vision", "out_hidden_size": 4096}},
+    "shieldgemma2": {"text_config": {"model_type": "gemma3_text"}, "vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    "modernvbert": {"text_config": {"model_type": "modernbert"}, "vision_config": {"model_type": "siglip_vision_model", "image_size": 512, "patch_size": 16}},
+    "ultravbert": {"text_config": {"model_type": "ultrabert"}, "vision_config": {"model_type": "siglip_vision_model", "image_size": 512, "patch_size": 16}},
     "qwen2_vl": {"text_config": {"model_type": "qwen2_vl_text", "rope_parameters": MROPE}, "vision_config": {"model_type": "qwen2_vl_vision", "hidden_size": 8192}},
     "qwen2_5_vl": {"text_config": {"model_type": "qwen2_5_vl_text", "rope_parameters": MROPE}, "vision_config": {"model_type": "qwen2_5_vl_vision", "out_hidden_size": 8192}},
     "qwen3_vl": {"text_config": {"model_type": "qwen3_vl_text"}, "vision_config": {"model_type": "qwen3_vl_vision", "out_hidden_size": 4096}},

@@ -368,8 +368,9 @@ class Capture:
 class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
-    def __init__(self, model, stacks, rows):
-        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name), of_pictures=name == "vision") for name, (layers, norm, *_) in stacks.items()}
+    def __init__(self, model, stacks, rows, streams=1):
+        """`streams`: of the decoder."""
+        self.stacks = {name: Capture(model, layers, norm, streams if name == "decoder" else 1, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name), of_pictures=name == "vision") for name, (layers, norm, *_) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None
@@ -386,7 +387,7 @@ def run(model, inputs, variant):
     if stacks := stacks_of(model, variant):
         length = len(inputs["input_ids"]) if "input_ids" in inputs else None
         # Perceiver reads out all positions that it has.
-        capture = Captures(model, stacks, {"encoder": length, "decoder": length if model.config.model_type == "perceiver" else None})
+        capture = Captures(model, stacks, {"encoder": length, "decoder": length if model.config.model_type == "perceiver" else None}, variant.get("streams", 1))
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     if "spatial_shapes" in inputs:
@@ -411,8 +412,10 @@ def run(model, inputs, variant):
         given["attention_mask"] = torch.ones(given["input_values"].shape, dtype=torch.int64)
     if "mm_token_type_ids" in accepted and "input_ids" in given and ("image_grid_thw" in given or "image_position_ids" in given):  # as the processor makes them
         given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
-    if model.config.model_type == "gemma3" and "pixel_values" in given:
+    if model.config.model_type in ("gemma3", "shieldgemma2") and "pixel_values" in given:
         given["token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
+    if model.config.model_type == "granite_docling" and "pixel_attention_mask" in given:  # of tiles
+        given["pixel_attention_mask"] = given["pixel_attention_mask"].bool()
     if model.config.model_type == "paligemma":
         given.setdefault("token_type_ids", torch.zeros_like(given["input_ids"]))
     with torch.no_grad():
@@ -432,7 +435,7 @@ def run(model, inputs, variant):
         if most and capture.stacks[name].boundaries:
             part = capture.stacks[name]
             part.boundaries = {boundary: tensor for boundary, tensor in part.boundaries.items() if boundary <= most[0]}
-    results = {f"hidden.{name}.000": tensor for name, tensor in ends.items()}
+    results = {"logits" if name == "logits" else f"hidden.{name}.000": tensor for name, tensor in ends.items()}
     if "pooled" in variant:  # what the model itself makes of a record: a row for its text, or for each of its pictures
         embeddings = next((getattr(output, name) for name in ("image_embeds", "text_embeds", "pooler_output") if getattr(output, name, None) is not None))
         results[f"hidden.{variant['pooled']}"] = flat(embeddings)

@@ -509,6 +509,16 @@ impl Config {
         renamed
     }
 
+    /// The same configuration, whose part under `key` is of this type, whatever it says itself.
+    pub(crate) fn retyped(&self, key: &str, own: &str) -> Self {
+        let mut retyped = self.clone();
+        let part = Rc::make_mut(&mut retyped.object).get_mut(key);
+        if let Some(part) = part.and_then(Value::as_object_mut) {
+            part.insert("model_type".to_owned(), own.into());
+        }
+        retyped
+    }
+
     /// Whether it describes a part of a model.
     pub(crate) fn is_part(&self) -> bool {
         !self.path.is_empty()

@@ -195,7 +195,14 @@ const FAMILIES: &[&[ModelType]] = &[
         }),
         row("cogvlm", |config| vision::cogvlm(config, part)),
         row("cosmos3_omni", |config| vision::cosmos3_omni(config, part)),
+        row("cosmos3_edge", |config| vision::cosmos3_edge(config, part)),
         row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
+        limited(
+            row("embedding_gemma2", |config| {
+                vision::embedding_gemma2(config, part)
+            }),
+            SOUNDLESS,
+        ),
         row("fuyu", |config| vision::fuyu(config, part)),
         row("gemma3", |config| vision::gemma3(config, part)),
         limited(
@@ -211,9 +218,16 @@ const FAMILIES: &[&[ModelType]] = &[
         row("glm46v", |config| vision::glm4v(config, part)),
         row("glm4v", |config| vision::glm4v(config, part)),
         row("glm4v_moe", |config| vision::glm4v_moe(config, part)),
+        row("glm5_next", |config| vision::glm5_next(config, part)),
         row("glm_ocr", |config| vision::glm_ocr(config, part)),
         row("glmga", |config| vision::glm4v(config, part)),
         row("got_ocr2", |config| vision::got_ocr2(config, part)),
+        limited(
+            row("granite_docling", |config| {
+                vision::granite_docling(config, part)
+            }),
+            "texts and pages by the coarse path",
+        ),
         row("idefics", |config| vision::idefics(config, part)),
         row("idefics2", |config| vision::idefics2(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
@@ -243,11 +257,20 @@ const FAMILIES: &[&[ModelType]] = &[
             FILMLESS,
         ),
         row("metaclip_2", |config| vision::metaclip_2(config, part)),
+        row("minimax_m3_vl", |config| {
+            vision::minimax_m3_vl(config, part)
+        }),
         row("mistral_large4", |config| {
             vision::mistral_large4(config, part)
         }),
         row("mistral3", |config| vision::mistral3(config, part)),
         row("mllama", |config| vision::mllama(config, part)),
+        row("modernvbert", |config| vision::modernvbert(config, part)),
+        row("muse_glimmer", |config| vision::muse_glimmer(config, part)),
+        limited(
+            row("muse_spark", |config| vision::muse_spark(config, part)),
+            SOUNDLESS,
+        ),
         row("ovis2", |config| vision::ovis2(config, part)),
         row("paligemma", |config| vision::paligemma(config, part)),
         row("paddleocr_vl", |config| vision::paddleocr_vl(config, part)),
@@ -259,10 +282,20 @@ const FAMILIES: &[&[ModelType]] = &[
         row("qwen3_5_moe", |config| vision::qwen3_5_moe(config, part)),
         row("qwen3_vl", |config| vision::qwen3_vl(config, part)),
         row("qwen3_vl_moe", |config| vision::qwen3_vl_moe(config, part)),
+        row("qwen4_exp", |config| vision::qwen4_exp(config, part)),
+        limited(
+            row("shieldgemma2", |config| vision::shieldgemma2(config, part)),
+            "logits of all tokens, of which its class keeps those of yes and no behind the last one",
+        ),
         row("siglip", |config| vision::siglip(config, part)),
         row("siglip2", |config| vision::siglip2(config, part)),
         row("smolvlm", |config| vision::idefics3(config, part)),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
+        limited(
+            row("step3p7", |config| vision::step3p7(config, part)),
+            "texts and pictures without crops beside them",
+        ),
+        row("ultravbert", |config| vision::ultravbert(config, part)),
         row("video_llama_3", |config| {
             vision::video_llama_3(config, part)
         }),

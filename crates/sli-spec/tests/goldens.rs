@@ -176,7 +176,10 @@ fn shape_of(
                 .collect();
             let shapes = shapes?;
             let mut shape = shapes.first()?.clone();
-            shape[0] = shapes.iter().map(|part| part[0]).sum();
+            // Of matrices that are stacked the rows of every one; kernels of convolutions have one.
+            let is_stacked = shape.len() > 2 && shape[shape.len() - 2] > 1;
+            let rows = if is_stacked { shape.len() - 2 } else { 0 };
+            shape[rows] = shapes.iter().map(|part| part[rows]).sum();
             Some(shape)
         }
         // All experts are stored alike: the first tells the shape.

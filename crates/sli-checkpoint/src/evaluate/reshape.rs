@@ -34,10 +34,12 @@ impl Evaluator<'_> {
         }
     }
 
-    /// All elements of a tensor as a vector.
+    /// All elements of a tensor, in whatever spelling, as a vector.
     fn flat(&self, source: &Source, at: At<'_>) -> Evaluated {
-        let Source::Tensor(name) = source else {
-            return Err(description(source, "no tensor to see as a vector"));
+        let name = match source {
+            Source::Tensor(name) => name,
+            Source::OneOf(all) => return self.one_of(all, None, |one| self.flat(one, at)),
+            _ => return Err(description(source, "no tensor to see as a vector")),
         };
         let position = self.lookup(name);
         let found = position.and_then(|position| self.checkpoint.tensor_at(position));
@@ -159,5 +161,9 @@ fn as_vector(view: &View) -> Option<View> {
 }
 
 fn is_tensor(source: &Source) -> bool {
-    matches!(source, Source::Tensor(_))
+    match source {
+        Source::Tensor(_) => true,
+        Source::OneOf(all) => all.iter().all(is_tensor),
+        _ => false,
+    }
 }

@@ -418,6 +418,7 @@ impl BoundLayer<'_> {
         let HeadTransform {
             dense,
             gated,
+            limit,
             activation,
             norm,
             norm_first,
@@ -427,9 +428,14 @@ impl BoundLayer<'_> {
         if *gated {
             self.linear(x, dense, out.view_mut())?;
             let activation = crate::mixers::kernel(*activation);
-            let (up, gate) = out.view_mut().split_cols(transform.width());
+            let (mut up, gate) = out.view_mut().split_cols(transform.width());
             let mut halves = Mat::new(x.rows(), transform.width());
             self.kernels.copy(gate.as_ref(), halves.view_mut());
+            if let Some(limit) = limit.map(|limit| limit as f32) {
+                self.kernels.clamp_in_place(-limit, limit, up.reborrow());
+                let gate = halves.view_mut();
+                self.kernels.clamp_in_place(f32::NEG_INFINITY, limit, gate);
+            }
             self.kernels
                 .gated(activation, halves.view_mut(), up.as_ref());
             out = halves;

@@ -240,11 +240,14 @@ impl BoundLayer<'_> {
             first,
             grid,
             otherwise,
+            turned,
         } = table;
         let mut stretched = Stretched::new(*grid, *otherwise);
         for view in batch.branches_of(&batch.whole()) {
             let grid = batch.place(view.start)?.grid;
-            let table = stretched.of(self, (*weight, *first), grid)?;
+            let [rows, columns] = grid;
+            let wanted = if *turned { [columns, rows] } else { grid };
+            let table = stretched.of(self, (*weight, *first), wanted)?;
             let [patches, _] = pictures.parts_of(view.len());
             for row in view.start + patches.start..view.start + patches.end {
                 let place = batch.place(row)?;
@@ -331,14 +334,17 @@ fn between(from: usize, to: usize) -> Vec<Shares> {
     (0..to).map(of).collect()
 }
 
-/// The two around one, edges on edges, the rows at the edges beyond them; in f32 as the reference computes it.
-fn linear(from: usize, to: usize) -> Vec<Shares> {
+/// The two around one, edges on edges, the rows at the edges beyond them, or nothing; in f32 as the reference computes it.
+fn linear(from: usize, to: usize, is_inside: bool) -> Vec<Shares> {
     let of = |place: usize| {
         let at = (place as f32 + 0.5) * from as f32 / to as f32 - 0.5;
         let (first, last) = (at.floor(), (from - 1) as f32);
         let tap = |beside: f32| {
+            let place = first + beside;
+            let is_left_out = is_inside && !(0.0..=last).contains(&place);
             let share = (1.0 - (at - first - beside).abs()).max(0.0);
-            ((first + beside).clamp(0.0, last) as usize, share)
+            let share = if is_left_out { 0.0 } else { share };
+            (place.clamp(0.0, last) as usize, share)
         };
         vec![tap(0.0), tap(1.0)]
     };
@@ -426,7 +432,8 @@ fn shares(how: Interpolation, from: usize, to: usize) -> Option<Vec<Shares>> {
     Some(match how {
         Interpolation::None => return None,
         Interpolation::Corners => between(from, to),
-        Interpolation::Linear => linear(from, to),
+        Interpolation::Linear => linear(from, to, false),
+        Interpolation::LinearInside => linear(from, to, true),
         Interpolation::Buckets => buckets(from, to),
         Interpolation::Cubic => cubic(from, to),
         Interpolation::CubicAntialiased => around([from, to], (2.0, |x| keys(-0.5, x))),

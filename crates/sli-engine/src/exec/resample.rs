@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
 use sli_spec::{
-    AskedRows, Halving, Joining, PictureRows, PlacedRows, Resampled, Resampling, Standard,
-    WeightIndex,
+    Activation, AskedRows, Halving, Joining, PictureRows, PlacedRows, Resampled, Resampling,
+    Standard, WeightIndex,
 };
 
 use super::batch::Batch;
@@ -43,7 +43,8 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             longest.min(GATHERED_ROWS) * most + input.vectors().len() * before
         }
     };
-    made + input.placed.map_or(0, |own| placed_values(&own, width))
+    let waves = input.waves.map_or(0, |_| width);
+    made + waves + input.placed.map_or(0, |own| placed_values(&own, width))
 }
 
 /// Values of the places of rows, and of a row beside another of so many features.
@@ -52,6 +53,19 @@ fn placed_values(own: &PlacedRows, width: usize) -> usize {
     let of = |grid: [usize; 2]| grid[0] * grid[1] * width;
     // A grid is stretched by rows and then by columns.
     2 * of(own.table.grid) + 2 * of(own.grid) + width
+}
+
+/// The sines and cosines of a column, then of a row; in f64, as the reference computes them.
+fn wave([row, column]: [usize; 2], out: &mut [f32]) {
+    let quarter = (out.len() / 4).max(1);
+    for (place, pair) in [column, row].into_iter().zip(out.chunks_mut(2 * quarter)) {
+        let (sines, cosines) = pair.split_at_mut(quarter.min(pair.len()));
+        for (at, (sine, cosine)) in sines.iter_mut().zip(cosines).enumerate() {
+            let speed = 1.0 / 10_000_f64.powf(at as f64 / quarter as f64);
+            let (own_sine, own_cosine) = (place as f64 * speed).sin_cos();
+            (*sine, *cosine) = (own_sine as f32, own_cosine as f32);
+        }
+    }
 }
 
 /// Rows whose features stand side by side where so many are joined.
@@ -164,6 +178,16 @@ impl BoundLayer<'_> {
         batch: &Batch,
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
+        if let Some([rows, columns]) = input.waves {
+            let mut waves = vec![0.0; hidden.cols()];
+            for own in batch.branches_of(&batch.whole()) {
+                for (at, row) in own.enumerate() {
+                    let at = at % (rows * columns).max(1);
+                    wave([at / columns.max(1), at % columns.max(1)], &mut waves);
+                    add(&waves, hidden.row_mut(row));
+                }
+            }
+        }
         let Some(PlacedRows {
             table,
             grid,
@@ -300,6 +324,10 @@ impl BoundLayer<'_> {
                     let (rows, columns) = (gathered.rows() * each, gathered.cols() / each);
                     let normed = MatMut::from_slice(gathered.as_mut_slice(), rows, columns);
                     self.norm_in_place(norm, normed)?;
+                }
+                if input.activation != Activation::Linear {
+                    let activation = crate::mixers::kernel(input.activation);
+                    self.kernels.activation(activation, gathered.view_mut());
                 }
                 let mut x = gathered;
                 for layer in &input.layers {

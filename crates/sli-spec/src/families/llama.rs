@@ -363,14 +363,12 @@ const PLAIN_NETWORK: Names = Names {
     ..Names::USUAL
 };
 
-/// The text side of Cosmos 3 Edge: a feed-forward network without gate. The three axes of a text
-/// position are equal, which makes the rotation the plain one.
+/// The text side of Cosmos 3 Edge: a feed-forward network without gate.
 pub fn cosmos3_edge_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_biases(config)?;
-    if let Some(parameters) = Rope::parameters(config, &RopeOptions::new(decoder.head_dim))? {
-        parameters.ignore(&["mrope_section"]);
-        parameters.ignore(&["mrope_interleaved"]);
-    }
+    let options = RopeOptions::new(decoder.head_dim);
+    let assumed = Some([24, 20, 20]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::ByTurns)?;
     decoder.gated = false;
     decoder.names = PLAIN_NETWORK;
     decoder.build()

@@ -12,7 +12,7 @@ use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{
     Activation, Config, Described, Gain, HeadNorm, Mixer, NormKind, NormSpan, Renormalize,
-    ResidualGate, RouterScore, Shard, SpecError, Step, Write,
+    ResidualGate, RouterScore, Shard, SpecError, Step, Task, Write,
 };
 
 /// The registered types.
@@ -164,7 +164,13 @@ pub fn muse_spark_text(config: &Config) -> Result<Described, SpecError> {
         ..model.norm
     };
     let temperature = config.positive("residual_gate_temperature")?;
-    config.ignore(&["final_logit_softcapping"]);
+    if config.class()?.task == Task::Base {
+        config.ignore(&["final_logit_softcapping"]);
+    } else {
+        // Of the head that the whole model has.
+        model.logit_scale = config.positive("output_multiplier")?;
+        model.logit_softcap = config.optional_positive("final_logit_softcapping")?;
+    }
     let sparse = sparse_layers(config, model.layers(), |_| true)?;
     let inner = config.size("moe_intermediate_size")?;
     let counts = ["num_local_experts", "num_experts_per_tok"];

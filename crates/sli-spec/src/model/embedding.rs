@@ -68,7 +68,7 @@ pub struct Embedding {
 }
 
 /// The rows that a record has in an earlier stack, in their order, are the embeddings of a token, as many as the record has
-/// of it; not scaled.
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Scattered {
     /// Which stack.

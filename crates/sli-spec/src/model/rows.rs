@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pictures::{PictureRows, PlaceTable};
 use super::transform::{HeadTransform, is_default};
-use crate::parts::{DenseConvolution, Norm};
+use crate::parts::{Activation, DenseConvolution, Norm};
 use crate::source::{Leaf, WeightIndex};
 
 /// How many rows a stack has of a record with tokens.
@@ -205,9 +205,21 @@ pub struct Resampled {
     pub norm: Option<Norm>,
     /// What they pass through then.
     pub layers: Vec<HeadTransform>,
+    /// Behind the norm.
+    #[serde(skip_serializing_if = "is_linear")]
+    pub activation: Activation,
     /// Places that are added to them in the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placed: Option<PlacedRows>,
+    /// Sines and cosines that are added to them in the end, of every view those of a grid of so many rows and columns, line by
+    /// line: with quarters of the features, sines and cosines of the column, then of the row, at the speeds
+    /// `10000^(-feature / quarter)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waves: Option<[usize; 2]>,
+}
+
+fn is_linear(activation: &Activation) -> bool {
+    *activation == Activation::Linear
 }
 
 /// Places of rows, of which every view has those of one grid, line by line.
@@ -352,7 +364,9 @@ impl Resampled {
             rule,
             norm: None,
             layers: Vec::new(),
+            activation: Activation::Linear,
             placed: None,
+            waves: None,
         }
     }
 

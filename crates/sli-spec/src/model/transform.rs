@@ -15,6 +15,9 @@ pub struct HeadTransform {
     /// The first half of its features is multiplied by the activation of the second.
     #[serde(skip_serializing_if = "is_default")]
     pub gated: bool,
+    /// The half that is activated is cut off above it, the other one beyond it on both sides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
     /// After the activation.
     pub norm: Option<Norm>,
     /// The norm stands in front of the activation.
@@ -32,6 +35,7 @@ impl HeadTransform {
             dense,
             activation,
             gated: false,
+            limit: None,
             norm: None,
             norm_first: false,
             shares: false,

@@ -80,6 +80,10 @@ pub enum Pairs {
     HalvesByTurns,
     /// The first half by the column, the other by the row, counted from 1, at the same speeds (Llama 4).
     ColumnsFirst,
+    /// The same, counted from 0 (Step 3.7).
+    ColumnsThenRows,
+    /// As many by the time as by the row and by the column, at the same speeds (MiniMax-M3).
+    Thirds,
     /// Of each half of a head its halves: those of the first by the column, those of the second by the row, at the same
     /// speeds (Gemma 4).
     ColumnsApart,
@@ -102,6 +106,8 @@ impl Pairs {
             Self::Halves
             | Self::HalvesByTurns
             | Self::ColumnsByTurns
+            | Self::ColumnsThenRows
+            | Self::Thirds
             | Self::ColumnsApart
             | Self::Centres
             | Self::Chunks(_)
@@ -116,8 +122,13 @@ impl Pairs {
             Self::Halves | Self::Centres => (2, pair - pairs / 2),
             Self::HalvesByTurns if pair < pairs / 2 => (1, 2 * pair),
             Self::HalvesByTurns => (2, 2 * (pair - pairs / 2) + 1),
-            Self::ColumnsFirst | Self::ColumnsApart if pair < pairs / 2 => (2, pair),
-            Self::ColumnsFirst | Self::ColumnsApart => (1, pair - pairs / 2),
+            Self::ColumnsFirst | Self::ColumnsThenRows | Self::ColumnsApart if pair < pairs / 2 => {
+                (2, pair)
+            }
+            Self::ColumnsFirst | Self::ColumnsThenRows | Self::ColumnsApart => {
+                (1, pair - pairs / 2)
+            }
+            Self::Thirds => (pair / (pairs / 3).max(1), pair % (pairs / 3).max(1)),
             Self::ColumnsByTurns => (2 - pair % 2, pair / 2),
             Self::Chunks([time, row, _]) => {
                 let (time, row) = (usize::from(time), usize::from(row));

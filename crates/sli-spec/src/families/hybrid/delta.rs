@@ -147,7 +147,7 @@ fn qwen<'c>(
 }
 
 /// How its rotation is read.
-fn gated_options(decoder: &Blocks<'_>) -> RopeOptions<'static> {
+pub(super) fn gated_options(decoder: &Blocks<'_>) -> RopeOptions<'static> {
     RopeOptions {
         partial: true,
         default_partial: 0.25,

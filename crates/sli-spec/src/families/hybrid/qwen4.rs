@@ -3,12 +3,14 @@
 use std::rc::Rc;
 
 use super::decoder;
-use super::delta::{Delta, gated_attention, with_shared};
+use super::delta::{Delta, gated_attention, gated_options, with_shared};
 use crate::build::{Leaves, NormStyle, layer_types};
 use crate::families::blocks::{
     Arrangement, BlockSizes, Blocks, Form, GatedStreams, MixerOf, Norms, Residual,
 };
+use crate::families::coordinates::turn_by_coordinates;
 use crate::families::mixture::{mix, qwen_experts};
+use crate::rope::Pairs;
 use crate::{
     Activation, BlockScore, Config, Convolution, Described, Mixer, NgramInput, NgramTable,
     NgramTables, Shard, Slot, Source, SpecError, Step, Write,
@@ -29,10 +31,20 @@ pub fn qwen4_exp_text(config: &Config) -> Result<Described, SpecError> {
     let inner = config.size("moe_intermediate_size")?;
     let mut model = decoder(config, true, inner)?;
     gated_attention(config, &mut model, &[("model.", "model.language_model.")])?;
+    let (options, assumed) = (gated_options(&model), Some([11, 11, 10]));
+    turn_by_coordinates(config, (&mut model, &options), assumed, Pairs::ByTurns)?;
     let recurrent = recurrent(config, model.layers())?;
     if recurrent.contains(&false) {
         model.block_choice = Some(choice(config, &model)?);
         model.one_way = true;
+    } else {
+        config.ignore(&[
+            "indexer_budget",
+            "indexer_compress_ratio",
+            "indexer_head_dim",
+            "indexer_kv_heads",
+            "indexer_n_heads",
+        ]);
     }
     let norm = NormStyle::rms(model.norm.epsilon);
     let delta = Delta::new(config, &model)?;

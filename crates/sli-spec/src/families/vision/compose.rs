@@ -328,6 +328,22 @@ impl Projector {
         self
     }
 
+    /// The same with sines and cosines of places in a grid in the end.
+    pub fn with_waves(mut self, grid: [usize; 2]) -> Self {
+        if let Input::Resampled(rows) = &mut self.stack.input {
+            rows.waves = Some(grid);
+        }
+        self
+    }
+
+    /// The same with an activation behind the norm.
+    pub fn activated(mut self, own: Activation) -> Self {
+        if let Input::Resampled(rows) = &mut self.stack.input {
+            rows.activation = own;
+        }
+        self
+    }
+
     /// The same with what the rule puts together in this way.
     pub fn joined(mut self, own: Joining) -> Self {
         if let Input::Resampled(Resampled {
@@ -559,8 +575,8 @@ pub(super) fn decoder_config(
     Ok(part.decided("tie_word_embeddings", tied.into()))
 }
 
-/// A tower, what projects its ends, and a decoder: what the first projector makes stands in the place of a token, the
-/// others are added to the same tokens behind layers of the decoder (0-based), one each.
+/// A tower, what projects its ends, and a decoder: what one projector makes stands in the place of a token, the
+/// last ones are added to the same tokens behind layers of the decoder (0-based), one each.
 pub(super) fn behind(
     config: &Config,
     of_pictures: (&Tower, &[Projector], &[usize]),
@@ -614,7 +630,8 @@ fn composed(
             return Err(config.unsupported("text_config", "it has no layers"));
         };
         if let Some(Scattered { token, .. }) = scattered {
-            add_rows(text, added, token).ok_or_else(|| {
+            let first = before - added.len();
+            add_rows(text, (first, added), token).ok_or_else(|| {
                 config.unsupported(
                     "text_config",
                     "it has fewer layers than features that enter it",
@@ -736,12 +753,12 @@ fn read_behind(stack: &mut Stack, before: usize) {
     }
 }
 
-/// Adds the rows of the projectors behind the first to those of `token` behind these layers; `None`: there is no such layer.
-fn add_rows(text: &mut Stack, layers: &[usize], token: u32) -> Option<()> {
+/// Adds the rows of the stacks from `first` on to those of `token` behind these layers; `None`: there is no such layer.
+fn add_rows(text: &mut Stack, (first, layers): (usize, &[usize]), token: u32) -> Option<()> {
     let count = text.layers.len();
     for (number, &layer) in layers.iter().enumerate() {
         let step = Step::residual(Mixer::AddedRows(AddedRows {
-            stack: 2 + number,
+            stack: first + number,
             token,
         }));
         // The boundary between two layers is what the first of them says.

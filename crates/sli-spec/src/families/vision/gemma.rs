@@ -1,6 +1,8 @@
 //! Decoders of Gemma that see: tokens of pictures, or of what a record is asked, see later ones.
 
-use super::compose::{Projector, Tower, behind, dense, norm, scattered, seeing};
+use super::compose::{
+    Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered, seeing,
+};
 use super::llava::{DECODER, PROJECTOR, TOWER};
 use super::part::DescribePart;
 use super::tiles::{decoder, given};
@@ -12,11 +14,59 @@ use crate::{
 
 /// Gemma 3: means of blocks, normed and projected; the tokens of a picture see all of it.
 pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let text = decoder(config, "gemma3_text")?;
+    means(config, &text, ([TOWER, DECODER], PROJECTOR), describe)
+}
+
+/// ShieldGemma 2: Gemma 3 inside of another class.
+pub fn shieldgemma2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    const KEY: &str = "text_config";
+    // Which logits the class keeps.
+    config.ignore(&["yes_token_index", "no_token_index"]);
+    if config.value(KEY).is_none() {
+        return Err(config.missing(KEY));
+    }
+    let text = decoder_config(config, (KEY, "gemma3_text"), Tied::ByEither)?;
+    let tower = Places {
+        base: &[
+            "model.vision_tower.",
+            "vision_tower.",
+            "vision_tower.vision_model.",
+            "model.vision_tower.vision_model.",
+            "model.model.vision_tower.",
+            "model.model.vision_tower.vision_model.",
+        ],
+        outside: &[],
+    };
+    let decoder = Places {
+        base: &[
+            "model.language_model.",
+            "language_model.model.",
+            "model.language_model.model.",
+            "model.model.language_model.",
+            "model.model.language_model.model.",
+        ],
+        outside: &["", "language_model.", "model.", "model.language_model."],
+    };
+    let projector = &[
+        "model.multi_modal_projector.",
+        "multi_modal_projector.",
+        "model.model.multi_modal_projector.",
+    ];
+    means(config, &text, ([tower, decoder], projector), describe)
+}
+
+/// Gemma 3 of files that have tower, decoder and projector in these places.
+fn means(
+    config: &Config,
+    text: &Config,
+    ([tower, decoder], places): ([Places; 2], &'static [&'static str]),
+    describe: DescribePart,
+) -> Result<Described, SpecError> {
     // What stands around pictures.
     config.ignore(&["boi_token_index", "eoi_token_index"]);
     let vision = given(config, "vision_config", "siglip_vision_model")?;
-    let text = decoder(config, "gemma3_text")?;
-    let tower = Tower::read(&vision, describe, TOWER)?;
+    let tower = Tower::read(&vision, describe, tower)?;
     let token = scattered(config, "image_token_index")?;
     let tokens = config.size("mm_tokens_per_image")?;
     let [rows, columns] = tower.grid().unwrap_or_default();
@@ -32,9 +82,9 @@ pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, Spec
     let (hidden, width) = (text.size("hidden_size")?, tower.width());
     let rule = (PictureRows::Blocks { side }, hidden);
     let projector = Projector::new(&tower, rule, |leaves| {
-        let norm = norm(leaves, (PROJECTOR, "mm_soft_emb_norm"), width, style);
+        let norm = norm(leaves, (places, "mm_soft_emb_norm"), width, style);
         let name = "mm_input_projection_weight";
-        let stored = PROJECTOR.iter();
+        let stored = places.iter();
         let stored = stored.map(|prefix| Source::tensor(format!("{prefix}{name}")));
         let stored = Source::Transpose(Box::new(Source::one_of(stored.collect())));
         let dense = leaves.linear_of(stored, None, [hidden, width], Shard::Replicate);
@@ -43,9 +93,12 @@ pub fn gemma3(config: &Config, describe: DescribePart) -> Result<Described, Spec
     })
     .joined(Joining::Mean);
     let see = |mask: Mask| mask.with_runs(token.token, false);
-    let decoder = seeing(config, describe(&text)?, see)?;
-    let decoder = (decoder, DECODER, token);
-    behind(config, (&tower, &[projector], &[]), decoder)
+    let described = seeing(config, describe(text)?, see)?;
+    behind(
+        config,
+        (&tower, &[projector], &[]),
+        (described, decoder, token),
+    )
 }
 
 /// PaliGemma: all patches through one dense layer; tokens of kind 0, with which a record begins, see each other.

@@ -117,11 +117,50 @@ pub fn gemma4(config: &Config, describe: DescribePart) -> Result<Described, Spec
     ignore_others(config);
     let vision = given(config, "vision_config", "gemma4_vision")?;
     let text = decoder(config, "gemma4_text")?;
+    let (tower, projector) = means(&vision, text.size("hidden_size")?, describe)?;
+    let scattered = scattered(config, "image_token_id")?;
+    let has_inputs = text
+        .optional_index("hidden_size_per_layer_input")?
+        .is_some_and(|width| width > 0);
+    let token = Scattered {
+        inputs_of: has_inputs.then(|| padding(&text)).transpose()?,
+        ..scattered
+    };
+    // Layers that see all tokens see none of a picture's later ones.
+    let see = |mask: Mask| match mask {
+        Mask::CausalWindow(_) => mask.with_runs(token.token, false),
+        _ => Some(mask),
+    };
+    let decoder = looking(config, &text, describe(&text)?, see)?;
+    behind(
+        config,
+        (&tower, &[projector], &[]),
+        (decoder, DECODER, token),
+    )
+}
+
+/// EmbeddingGemma 2, without sound and films: an encoder, whose layers' inputs are of what stands in the place of a token.
+pub fn embedding_gemma2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    ignore_others(config);
+    let vision = given(config, "vision_config", "gemma4_vision")?;
+    let text = decoder(config, "embedding_gemma2_text")?;
+    let (tower, projector) = means(&vision, text.size("hidden_size")?, describe)?;
+    let token = scattered(config, "image_token_id")?;
+    let encoder = (describe(&text)?, DECODER, token);
+    behind(config, (&tower, &[projector], &[]), encoder)
+}
+
+/// The tower of a configuration, and means of its blocks through a norm and a dense layer to so many features.
+fn means(
+    vision: &Config,
+    hidden: usize,
+    describe: DescribePart,
+) -> Result<(Tower, Projector), SpecError> {
     let places = Places {
         base: &["model.vision_tower."],
         outside: &[],
     };
-    let mut tower = Tower::read(&vision, describe, places)?;
+    let mut tower = Tower::read(vision, describe, places)?;
     tower.ignore(&["model.audio_tower.*", "model.embed_audio.*"]);
     let side = vision.size("pooling_kernel_size")?;
     if side == 1 {
@@ -129,7 +168,7 @@ pub fn gemma4(config: &Config, describe: DescribePart) -> Result<Described, Spec
         return Err(vision.unsupported("pooling_kernel_size", problem));
     }
     tower.set_whole(side);
-    let (hidden, width) = (text.size("hidden_size")?, tower.width());
+    let width = tower.width();
     let epsilon = vision.positive("rms_norm_eps")?;
     let standardises = vision.flag("standardize")?;
     // What the norm sees is multiplied by the root of the width, which changes nothing but what its number means.
@@ -150,25 +189,7 @@ pub fn gemma4(config: &Config, describe: DescribePart) -> Result<Described, Spec
     } else {
         projector
     };
-    let scattered = scattered(config, "image_token_id")?;
-    let has_inputs = text
-        .optional_index("hidden_size_per_layer_input")?
-        .is_some_and(|width| width > 0);
-    let token = Scattered {
-        inputs_of: has_inputs.then(|| padding(&text)).transpose()?,
-        ..scattered
-    };
-    // Layers that see all tokens see none of a picture's later ones.
-    let see = |mask: Mask| match mask {
-        Mask::CausalWindow(_) => mask.with_runs(token.token, false),
-        _ => Some(mask),
-    };
-    let decoder = looking(config, &text, describe(&text)?, see)?;
-    behind(
-        config,
-        (&tower, &[projector], &[]),
-        (decoder, DECODER, token),
-    )
+    Ok((tower, projector))
 }
 
 /// The one without a tower: patches, normed, projected and with their places.

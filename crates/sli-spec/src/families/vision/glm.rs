@@ -8,8 +8,8 @@ use super::qwen::{self, DECODER, TOWER};
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Blocks, Names};
 use crate::{
-    Activation, Config, Described, HeadTransform, Interpolation, Joining, NormSpan, PictureRows,
-    Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
+    Activation, ClampedGate, Config, Described, HeadTransform, Interpolation, Joining, NormSpan,
+    PictureRows, Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
 };
 
 /// The layers of a tower with so many features inside its networks.
@@ -53,6 +53,7 @@ pub fn glm4v_tower(config: &Config) -> Result<Described, SpecError> {
             first: 0,
             grid: [side; 2],
             otherwise: Interpolation::Cubic,
+            turned: false,
         });
         Pictures {
             patch_norm,
@@ -72,11 +73,27 @@ pub fn glm_ocr_tower(config: &Config) -> Result<Described, SpecError> {
     tower.build()
 }
 
+/// The tower of GLM-5.3-Flash: the same with networks of limited inputs.
+pub fn glm5_next_tower(config: &Config) -> Result<Described, SpecError> {
+    // Of what stands behind it.
+    config.ignore(&["projection_intermediate_size"]);
+    let (mut tower, _) = layers(config, config.size("intermediate_size")?)?;
+    tower.set_biases(config.flag("attention_bias")?);
+    tower.query_key_norm = Some((NormSpan::Head, tower.norm));
+    let limit = config.positive(LIMIT)?;
+    tower.clamped = Some(ClampedGate::of(tower.activation, limit));
+    qwen::biased(&mut tower, |_, pictures| pictures);
+    tower.build()
+}
+
+/// The key of the limit of a gated network.
+const LIMIT: &str = "swiglu_limit";
+
 /// GLM-4.1V.
 pub fn glm4v(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     merged(
         config,
-        ["glm4v_vision", "glm4v_text"],
+        (["glm4v_vision", "glm4v_text"], true),
         describe,
         |vision, _| vision.size("intermediate_size"),
     )
@@ -84,7 +101,7 @@ pub fn glm4v(config: &Config, describe: DescribePart) -> Result<Described, SpecE
 
 /// GLM-4.5V.
 pub fn glm4v_moe(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let parts = ["glm4v_moe_vision", "glm4v_moe_text"];
+    let parts = (["glm4v_moe_vision", "glm4v_moe_text"], true);
     merged(config, parts, describe, |vision, _| {
         vision.size("intermediate_size")
     })
@@ -92,17 +109,25 @@ pub fn glm4v_moe(config: &Config, describe: DescribePart) -> Result<Described, S
 
 /// GLM-OCR.
 pub fn glm_ocr(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let parts = ["glm_ocr_vision", "glm_ocr_text"];
+    let parts = (["glm_ocr_vision", "glm_ocr_text"], true);
     merged(config, parts, describe, |vision, width| {
         Ok(vision.size("in_channels")?.saturating_mul(width))
     })
 }
 
+/// GLM-5.3-Flash: tokens have one position, which nothing reads.
+pub fn glm5_next(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let parts = (["glm5_next_vision", "glm5_next_text"], false);
+    merged(config, parts, describe, |vision, _| {
+        vision.size("projection_intermediate_size")
+    })
+}
+
 /// Blocks of a tower's end, feature by feature, through a dense layer, one with a norm and a gated network, in which
-/// there are as many features as `inner` says of those of a token.
+/// there are as many features as `inner` says of those of a token. Tokens have three positions or one.
 fn merged(
     config: &Config,
-    [vision, text]: [&'static str; 2],
+    ([vision, text], has_positions): ([&'static str; 2], bool),
     describe: DescribePart,
     inner: fn(&Config, usize) -> Result<usize, SpecError>,
 ) -> Result<Described, SpecError> {
@@ -125,6 +150,8 @@ fn merged(
     }
     let inner = inner(&vision, hidden)?;
     let activation = vision.activation("hidden_act")?;
+    let limited = vision.declares(LIMIT);
+    let limit = limited.then(|| vision.positive(LIMIT)).transpose()?;
     let side = vision.size("spatial_merge_size")?;
     let rule = (PictureRows::Blocks { side }, hidden);
     let projector = Projector::new(&tower, rule, |leaves| {
@@ -147,12 +174,15 @@ fn merged(
                     Activation::Gelu,
                 )
             },
-            gated_pair(
-                leaves,
-                ["up_proj", "gate_proj"].map(|name| stored(&format!("merger.{name}.weight"))),
-                [inner, hidden],
-                activation,
-            ),
+            HeadTransform {
+                limit,
+                ..gated_pair(
+                    leaves,
+                    ["up_proj", "gate_proj"].map(|name| stored(&format!("merger.{name}.weight"))),
+                    [inner, hidden],
+                    activation,
+                )
+            },
             dense(
                 leaves,
                 (TOWER.base, "merger.down_proj"),
@@ -165,7 +195,7 @@ fn merged(
     })
     .joined(Joining::ByTurns);
     let token = Scattered {
-        has_positions: true,
+        has_positions,
         ..scattered(config, "image_token_id")?
     };
     let decoder = (describe(&text)?, DECODER, token);

@@ -68,6 +68,7 @@ pub fn kimi_tower(config: &Config) -> Result<Described, SpecError> {
                 first: 0,
                 grid: [side; 2],
                 otherwise: Interpolation::Cubic,
+                turned: false,
             }),
             ..Pictures::new(
                 PictureLayout::packed(

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered, spelled_otherwise};
 use super::llava::{DECODER, PROJECTOR, TOWER};
 use super::part::DescribePart;
 use super::tiles::{decoder, given};
@@ -12,7 +12,7 @@ use crate::families::blocks::{Arrangement, Blocks};
 use crate::rope::Pairs;
 use crate::{
     Activation, Config, Described, Interpolation, Joining, PackedLimits, PictureLayout,
-    PictureRows, Pictures, PlaceTable, Scattered, SpecError,
+    PictureRows, Pictures, PlaceTable, Scattered, Source, SpecError,
 };
 
 /// A tower whose patches come one picture after the other, row by row, and turn.
@@ -180,4 +180,104 @@ pub fn lfm2_vl(config: &Config, describe: DescribePart) -> Result<Described, Spe
     let token = scattered(config, "image_token_id")?;
     let decoder = (describe(&text)?, DECODER, token);
     behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// The tower of Cosmos 3 Edge: that of SigLIP 2 for packed patches, in blocks.
+pub fn cosmos3_edge_tower(config: &Config) -> Result<Described, SpecError> {
+    let places = config.size("num_patches")?;
+    let side = places.isqrt();
+    if side * side != places {
+        return Err(config.invalid("num_patches", "a square number"));
+    }
+    let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
+    let mut tower = towers::plain(config, &CLIP, arrangement)?;
+    tower.ignored.push("*embeddings.position_ids");
+    tower.stored = Some(Rc::new(cosmos3_edge_name));
+    let hidden = tower.hidden_size;
+    let [channels, patch] = Sizes::read_patches(config)?;
+    let block = config.size("spatial_merge_size")?;
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let stored = |part: &str| leaves.tensor(&format!("embeddings.patch_embedding.{part}"));
+        let stored = (stored("weight"), Some(stored("bias")));
+        let projection = towers::projection(leaves, stored, hidden, [channels, patch]);
+        let layout = PictureLayout::packed(block, None, PackedLimits::whole(block));
+        let name = "embeddings.position_embedding.weight";
+        Pictures {
+            positions: Some(PlaceTable {
+                weight: leaves.table(name, places, hidden),
+                first: 0,
+                grid: [side; 2],
+                otherwise: Interpolation::LinearAntialiased,
+                turned: false,
+            }),
+            ..Pictures::new(layout, [channels, patch], projection)
+        }
+    }));
+    tower.build()
+}
+
+/// A tensor of Cosmos 3 Edge's layers by its own name and by that of the library that its files were made for.
+fn cosmos3_edge_name(name: &str) -> Source {
+    const OTHERS: [(&str, &str); 6] = [
+        (".self_attn.q_proj.", ".self_attn.to_q."),
+        (".self_attn.k_proj.", ".self_attn.to_k."),
+        (".self_attn.v_proj.", ".self_attn.to_v."),
+        (".self_attn.o_proj.", ".self_attn.to_out."),
+        (".mlp.fc1.", ".mlp.up_proj."),
+        (".mlp.fc2.", ".mlp.down_proj."),
+    ];
+    let other = OTHERS.iter().fold(name.to_owned(), |name, (own, other)| {
+        name.replace(own, other)
+    });
+    let mut both = vec![name.to_owned(), other];
+    both.dedup();
+    Source::one_of(both.into_iter().map(Source::tensor).collect())
+}
+
+/// Cosmos 3 Edge: normed patches of blocks side by side through two dense layers; tokens have three positions.
+pub fn cosmos3_edge(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    // Films and what stands around pictures.
+    config.ignore(&[
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+    ]);
+    let vision = given(config, "vision_config", "cosmos3_edge_vision")?;
+    let text = decoder(config, "cosmos3_edge_text")?;
+    let places = Places {
+        base: &["model.visual."],
+        outside: &[],
+    };
+    let tower = Tower::read(&vision, describe, places)?;
+    let side = vision.size("spatial_merge_size")?;
+    let hidden = text.size("hidden_size")?;
+    let inner = side * side * tower.width();
+    let middle = config.size("projector_hidden_size")?;
+    let rule = (PictureRows::Blocks { side }, hidden);
+    let projector = Projector::new(&tower, rule, |leaves| {
+        let place: &'static [&'static str] = &["model.projector."];
+        let style = NormStyle::layer(1e-6);
+        let normed = norm(leaves, (place, "norm"), tower.width(), style);
+        let (first, second) = ((place, "linear_fc1"), (place, "linear_fc2"));
+        let layers = vec![
+            dense(leaves, first, [middle, inner], true, Activation::Gelu),
+            dense(leaves, second, [hidden, middle], true, Activation::Linear),
+        ];
+        (Some(normed), layers)
+    });
+    let projector = projector.joined(Joining::EachNormed);
+    let token = Scattered {
+        has_positions: true,
+        ..scattered(config, "image_token_id")?
+    };
+    let places = Places {
+        base: &["", "model.language_model."],
+        outside: &[""],
+    };
+    let decoder = spelled_otherwise(describe(&text)?, &cosmos3_edge_name);
+    behind(
+        config,
+        (&tower, &[projector], &[]),
+        (decoder, places, token),
+    )
 }

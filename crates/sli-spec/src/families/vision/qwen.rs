@@ -169,6 +169,7 @@ pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
             first: 0,
             grid: [side; 2],
             otherwise: Interpolation::Corners,
+            turned: false,
         }),
         ..pictures
     });
@@ -282,6 +283,17 @@ pub fn qwen3_5_moe(config: &Config, describe: DescribePart) -> Result<Described,
     let whole = Whole {
         vision: "qwen3_5_moe_vision",
         text: ("qwen3_5_moe_text", &[]),
+        merger: SHALLOW,
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
+/// Qwen4-Exp: the same in front of residual streams.
+pub fn qwen4_exp(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "qwen4_exp_vision",
+        text: ("qwen4_exp_text", &[]),
         merger: SHALLOW,
         ..THIRD
     };

@@ -74,6 +74,7 @@ pub fn qwen_vl(config: &Config, decoder: Described) -> Result<Described, SpecErr
         first: 0,
         grid: [side; 2],
         otherwise: Interpolation::Cubic,
+        turned: false,
     };
     let rule = PictureRows::Patches { front: 0 };
     let width = tower.width();
@@ -162,6 +163,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
             first: 0,
             grid: PLACES,
             otherwise: Interpolation::Cubic,
+            turned: false,
         }),
         norm: Some(leaves.norm("ln_pre", width, norm())),
         ..sizes.pictures(leaves, "conv1", false)
@@ -192,6 +194,7 @@ fn attending(config: &Config, [queries, side, hidden]: [usize; 3]) -> Result<Sta
                     first: 0,
                     grid: [side; 2],
                     otherwise: Interpolation::None,
+                    turned: false,
                 },
                 grid: [side; 2],
                 beside: false,

@@ -223,6 +223,7 @@ impl Sizes {
             first,
             grid: self.grid(),
             otherwise: Interpolation::None,
+            turned: false,
         }
     }
 

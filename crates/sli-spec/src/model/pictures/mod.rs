@@ -92,6 +92,10 @@ pub struct PlaceTable {
     pub grid: [usize; 2],
     /// What becomes of it for views of other sizes.
     pub otherwise: Interpolation,
+    /// It is stretched to as many rows as a view has columns, and as many columns as it has rows; patches have them in the order
+    /// in which they come (Muse Spark).
+    #[serde(skip_serializing_if = "is_default")]
+    pub turned: bool,
 }
 
 /// How a grid of positions is stretched to views of another size.
@@ -105,7 +109,9 @@ pub enum Interpolation {
     Buckets,
     /// Between the two nearest, the edges on the edges; beyond them stand the rows at the edges.
     Linear,
-    /// The same by cubes between the four nearest.
+    /// The same; beyond the edges there is nothing.
+    LinearInside,
+    /// By cubes between the four nearest, the edges on the edges; beyond them stand the rows at the edges.
     Cubic,
     /// By the distance of the middles, cubes between four, of more of them where the grid becomes smaller; none beyond the edges.
     CubicAntialiased,
@@ -218,6 +224,7 @@ impl Pictures {
             }
             Interpolation::Corners
             | Interpolation::Linear
+            | Interpolation::LinearInside
             | Interpolation::Cubic
             | Interpolation::Buckets => None,
         }

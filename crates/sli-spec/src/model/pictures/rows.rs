@@ -31,6 +31,11 @@ pub enum PictureRows {
         /// Tiles whose patches are kept.
         most: usize,
     },
+    /// The rows that [`Self::Blocks`] made, as they are.
+    Made {
+        /// Rows and columns of such a block.
+        side: usize,
+    },
     /// [`Self::Blocks`] of every view between two vectors of the model. The tokens between those have one position.
     Framed {
         /// Rows and columns of a block.
@@ -68,6 +73,7 @@ impl PictureRows {
             | Self::Tiles
             | Self::Covered
             | Self::Shown
+            | Self::Made { .. }
             | Self::Views { .. }
             | Self::Asked { .. } => 1,
             Self::Blocks { side } | Self::Framed { side } => side * side,
@@ -142,6 +148,10 @@ impl PictureRows {
                 rows.retain(|&row| in_block(&places[row as usize]));
                 rows.sort_by_key(|&row| key(&places[row as usize]));
                 rows
+            }
+            Self::Made { side } => {
+                let made = Self::Blocks { side }.sources(places).len() / (side * side);
+                (0..made as u32).collect()
             }
             Self::Framed { side } => {
                 let blocks = Self::Blocks { side }.sources(places);

@@ -204,6 +204,9 @@ impl Pictures {
         let mut view = 0;
         for (picture, &[times, rows, columns]) in grids.iter().enumerate() {
             in_blocks([rows as usize, columns as usize], limits.whole)?;
+            if let Some(problem) = self.refused([rows as usize, columns as usize]) {
+                return Err(problem);
+            }
             if limits.one_time && times != 1 {
                 return Err(format!(
                     "has a picture of {times} times, and the model's are of one here"
