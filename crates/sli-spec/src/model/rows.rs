@@ -218,6 +218,7 @@ pub struct Resampled {
     pub waves: Option<[usize; 2]>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_linear(activation: &Activation) -> bool {
     *activation == Activation::Linear
 }

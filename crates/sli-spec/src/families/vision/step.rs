@@ -172,9 +172,9 @@ pub fn step3p7(config: &Config, describe: DescribePart) -> Result<Described, Spe
 
 /// What stands for a tensor of the text model in the whole's files.
 fn decoder_name(name: &str) -> Source {
+    const EXPERTS: &str = ".mlp.experts.gate_up_proj";
     let own = Source::tensor(name.to_owned());
     let published = |from: &str, to: &str| Source::tensor(name.replace(from, to));
-    const EXPERTS: &str = ".mlp.experts.gate_up_proj";
     let other = if name.ends_with(EXPERTS) {
         // Gates of all experts, then what they let through: one behind the other in every expert.
         let parts = ["gate_proj", "up_proj"];
