@@ -34,7 +34,7 @@ pub struct PictureReader {
     /// Pictures of the last records, which the next ones may show again.
     kept: Kept,
     /// Where the tokenizer of what is asked of pictures would be.
-    questions: PathBuf,
+    questions: ModelFolder,
     /// It.
     asking: Option<Box<Tokenizer>>,
 }
@@ -52,6 +52,7 @@ impl PictureReader {
             let bytes = folder.read(name, LONGEST)?;
             Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
         };
+        let questions = folder.inner(QUESTIONS)?;
         let preprocessor = text("preprocessor_config.json")?;
         let processor = text("processor_config.json")?;
         let object = |text: Option<String>| {
@@ -82,7 +83,7 @@ impl PictureReader {
                 kept: Kept::new((allowance.most() / KEPT_SHARE).min(MOST_KEPT)),
                 images,
                 placeholders: placeholders.map(Arc::new),
-                questions: folder.join(QUESTIONS),
+                questions,
                 asking: None,
                 allowance,
             },
@@ -174,8 +175,8 @@ impl PictureReader {
         let asking = match &mut self.asking {
             Some(asking) => asking,
             none => {
-                let folder = self.questions.clone();
-                let loaded = Tokenizer::load(folder, None, false, self.allowance.clone());
+                let (folder, allowance) = (self.questions.clone(), self.allowance.clone());
+                let loaded = Tokenizer::load(folder, None, false, allowance);
                 let loaded = loaded.map_err(|error| failed(error.to_string()))?;
                 none.insert(Box::new(loaded))
             }

@@ -349,6 +349,23 @@ fn texts_go_with_one_picture() {
     refused("instructblip", asked, "what is asked of its picture");
 }
 
+/// The tokenizer of what is asked is a file of the model like any other.
+#[test]
+fn another_tokenizer_of_questions_is_another_run() {
+    let place = recorded("instructblip");
+    let record = json!({"text": "a cat", "images": ["pictures/0.png"]});
+    place.write("in.jsonl", format!("{record}\n"));
+    let run = command("in.jsonl", "out", "scores");
+    place.sli(&run).success();
+    place.sli(&run).success();
+    let file = "model/qformer_tokenizer/tokenizer.json";
+    let content = fs_err::read_to_string(place.path(file)).unwrap();
+    place.write(file, content + " ");
+    place
+        .sli(&run)
+        .failure(3, &["another run", "qformer_tokenizer/tokenizer.json"]);
+}
+
 #[test]
 fn masks_of_points_are_as_large_as_pictures() {
     let place = recorded("idefics2");
