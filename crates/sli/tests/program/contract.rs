@@ -147,6 +147,7 @@ fn every_result_is_where_and_what_the_contract_says() {
                 "token_ids [UInt32]",
                 "logprobs [Float32]",
                 "offsets [[UInt32]]",
+                "completion_spans [[UInt32]]",
             ][..],
         ),
         ("records", &["row Int64", "id Utf8", "tokens UInt32"]),
