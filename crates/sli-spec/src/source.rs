@@ -217,6 +217,14 @@ impl Source {
         Self::Transpose(Box::new(self))
     }
 
+    /// The tensor of one of these names, each of which counts once.
+    #[must_use]
+    pub fn named(names: impl IntoIterator<Item = String>) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.dedup();
+        Self::one_of(names.into_iter().map(Self::Tensor).collect())
+    }
+
     /// One of several spellings.
     #[must_use]
     pub fn one_of(mut spellings: Vec<Self>) -> Self {

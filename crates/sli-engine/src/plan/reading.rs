@@ -224,11 +224,10 @@ impl Planner<'_> {
             {
                 for part in parts {
                     let lengths = part.records.clone().map(|record| records.tokens_of(record));
-                    let longest = lengths.max().unwrap_or(0).min(*rows);
+                    let longest = lengths.clone().max().unwrap_or(0).min(*rows);
                     bytes += (longest * leaf(*weight).row_bytes()) as f64;
                     // A row of either table for every token of what is asked, at most.
-                    let rows = part.records.clone().map(|record| records.tokens_of(record));
-                    let rows: usize = rows.sum();
+                    let rows: usize = lengths.sum();
                     let of_asked = asked
                         .iter()
                         .flat_map(|asked| [asked.tokens, asked.positions]);

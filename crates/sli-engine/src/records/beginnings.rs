@@ -53,8 +53,8 @@ impl SameRows {
     /// Bytes that it holds, at most.
     pub(super) const BYTES: usize = 2 * Self::REMEMBERED * (32 + 8 + 1);
 
-    /// How many records before this one the last is that has the same inputs and features, of which the same is asked; 0: none of those that are remembered,
-    /// or this one has no rows.
+    /// How many records before this one the last is that has the same inputs and features, of which the same is asked; 0: none
+    /// of those that are remembered, or this one has no rows.
     pub(super) fn of(&mut self, record: &Record, number: u64) -> u32 {
         if record.tokens.is_empty() {
             return 0;

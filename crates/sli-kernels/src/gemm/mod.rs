@@ -185,7 +185,8 @@ impl<B: Panel> SimdOp for Block<'_, B> {
         let tiles = RowTiles::new(self.rows.clone(), S::TILE_ROWS);
         let widest = panels_per_tile::<S>(tiles.largest());
         const { assert!(BLOCK_STEPS.is_multiple_of(S::NEAR_STEPS) && S::NEAR_STEPS.is_multiple_of(2)) }
-        let near = if tiles.largest() == self.rows.len() {
+        let is_single = tiles.largest() == self.rows.len();
+        let near = if is_single {
             BLOCK_STEPS
         } else {
             S::NEAR_STEPS
@@ -196,7 +197,7 @@ impl<B: Panel> SimdOp for Block<'_, B> {
             starts.map(move |start| start..end.min(start + near))
         };
         let blocks = 0..steps.div_ceil(BLOCK_STEPS);
-        if tiles.largest() == self.rows.len() {
+        if is_single {
             // One tile: each panel is one stream of weights from memory.
             let rows = (self.rows.start, self.rows.len());
             for (panel, width) in Widths::new(self.panels.clone(), widest) {

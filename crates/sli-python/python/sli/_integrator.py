@@ -19,7 +19,8 @@ from ._errors import unsupported_error, usage_error
 from ._families import ArchitectureFamily, ArchitectureRegistry, read_config
 from ._progress import SLIWarning
 from ._results import Results
-from ._weights import SafetensorsFolder, read_header
+from ._safetensors import read_header
+from ._weights import SafetensorsFolder
 
 _LOG = logging.getLogger("sli")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from . import _sli
 from ._calls import run
 from ._errors import SLIError, model_error, unsupported_error, usage_error
 from ._families import rows
+from ._safetensors import write_safetensors
 from ._weights import WeightNameMapper, config_dict
 
 if TYPE_CHECKING:
@@ -135,22 +135,6 @@ def _missing(ways: list[list[str]], given: Mapping[str, Any]) -> list[str]:
     """What lacks of a weight, in the spelling of which the most is there."""
     lacking = ([name for name in way if name not in given] for way in ways)
     return min(lacking, key=len)
-
-
-def write_safetensors(path: str, tensors: Mapping[str, Any]) -> None:
-    """Writes arrays of float32."""
-    header: dict[str, Any] = {}
-    begin = 0
-    for name, array in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [begin, begin + array.nbytes]}
-        begin += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)))
-        file.write(text)
-        for array in tensors.values():
-            file.write(memoryview(array).cast("B") if array.size else b"")
 
 
 def _array(value: Any) -> Any:

@@ -6,13 +6,13 @@ import html
 import json
 import mmap
 import os
-import struct
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _sli
 from ._errors import FileError, SLIError, usage_error
+from ._safetensors import read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,20 +174,9 @@ class Tensors(Mapping[str, "np.ndarray[Any, Any]"]):
 
 def _mapped_header(path: str) -> tuple[mmap.mmap, dict[str, Any], int]:
     """A safetensors file as it is mapped, its header, and where its values begin."""
-    hint = "run again with fresh=True"
-    try:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        (length,) = struct.unpack_from("<Q", mapped)
-        header: dict[str, Any] = json.loads(mapped[8 : 8 + length])
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except OSError as error:
-        raise _file_error(f"{path} cannot be read: {error}", hint) from error
-    except (ValueError, struct.error, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise _file_error(f"{path} is no safetensors file: {error}", hint) from error
-    if 8 + length + max(ends, default=0) > len(mapped):
-        raise _file_error(f"{path} ends before its tensors do", hint)
-    return mapped, header, 8 + length
+    header, begin = read_header(path, _file_error, "run again with fresh=True")
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), header, begin
 
 
 class Hessian:

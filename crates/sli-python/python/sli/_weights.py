@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import os
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _sli
 from ._errors import SLIError, model_error, usage_error
 from ._families import ArchitectureFamily, ArchitectureRegistry, read_config
+from ._safetensors import DTYPES, read_header
 
 if TYPE_CHECKING:
     import numpy as np
 
 #: A number that no name has by itself.
 _MARK = 987654321
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-    "U16": "<u2", "U32": "<u4", "U64": "<u8",
-}  # fmt: skip
 
 
 class WeightNameMapper:
@@ -101,7 +96,7 @@ class SafetensorsFolder:
 
         file, entry, begin = self.tensors[name]
         first, last = entry["data_offsets"]
-        dtype = "<u2" if entry["dtype"] == "BF16" else _DTYPES.get(entry["dtype"])
+        dtype = "<u2" if entry["dtype"] == "BF16" else DTYPES.get(entry["dtype"])
         if dtype is None:
             raise model_error(f"{name} is stored as {entry['dtype']}, which numpy does not have", "sli.run reads it")
         if file not in self._mapped:
@@ -126,39 +121,6 @@ def _indexed(path: str) -> list[str]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise model_error(f"{path} is no index of weights: {error}", "its `weight_map` has the file of each weight") from error
     return names
-
-
-def read_header(path: str) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its data begin."""
-    hint = "download it again"
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length + 8 > size:
-                raise model_error(f"{path} is no safetensors file: its header ends behind its end", hint)
-            header: dict[str, Any] = json.loads(file.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__" and not _is_whole(entry, size - 8 - length):
-                raise model_error(f"{path}: {name} is not as long as its shape, or ends behind the file", hint)
-    except OSError as error:
-        raise model_error(f"{path} cannot be read: {error}", "is every file there?") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise model_error(f"{path} is no safetensors file: {error}", hint) from error
-    return header, 8 + length
-
-
-def _is_whole(entry: dict[str, Any], size: int) -> bool:
-    """Whether a tensor lies within so many bytes, and has the elements of its shape."""
-    first, last = entry["data_offsets"]
-    kind = _DTYPES.get(entry["dtype"])
-    width = 2 if entry["dtype"] == "BF16" else int(kind[-1]) if kind and kind[-1].isdigit() else 1
-    elements = math.prod(entry["shape"])
-    is_shape = all(isinstance(length, int) and length >= 0 for length in entry["shape"])
-    # Other elements are not read here.
-    fits = last - first == elements * width if kind or entry["dtype"] == "BF16" else True
-    return is_shape and fits and 0 <= first <= last <= size
 
 
 class UniversalWeightLoader:

@@ -16,6 +16,7 @@ use crate::batch::{Answers, Ask, Asked, Reader, refusal_line};
 use crate::cli::{BatchArgs, JobArgs};
 use crate::error::Error;
 use crate::host::Host;
+use crate::input::Image;
 use crate::job::Job;
 use crate::prepared::Prepared;
 use crate::tokenizer::Contents;
@@ -208,10 +209,7 @@ fn unanswerable(job: &Job, ask: &Ask, is_mixed: bool) -> Option<String> {
 fn has_pictures(conversation: &Value) -> bool {
     let messages = conversation["messages"].as_array().into_iter().flatten();
     let mut parts = messages.filter_map(|message| message["content"].as_array());
-    parts.any(|parts| {
-        let mut kinds = parts.iter().filter_map(|part| part["type"].as_str());
-        kinds.any(|kind| matches!(kind, "image" | "image_url"))
-    })
+    parts.any(|parts| parts.iter().any(Image::is_part))
 }
 
 /// Writes the records of all requests as a dataset.

@@ -44,6 +44,11 @@ impl Image {
             .ok_or_else(|| "a picture is a path, a `data:` URI or base64".to_owned())
     }
 
+    /// Whether a part of a message is a picture.
+    pub fn is_part(part: &Value) -> bool {
+        matches!(part["type"].as_str(), Some("image" | "image_url"))
+    }
+
     /// For each picture of a conversation what it says of its source; `None` where the picture is elsewhere.
     pub fn of_messages(messages: &str) -> Result<Vec<Option<Self>>, String> {
         let messages: Value = serde_json::from_str(messages).map_err(|error| error.to_string())?;

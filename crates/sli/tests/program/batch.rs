@@ -33,19 +33,16 @@ fn lines(path: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// The requests of `requests.jsonl`, answered in a file.
+fn batch<'a>(answers: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let batch = ["batch", "model", "-i", "requests.jsonl", "-o", answers];
+    [&batch[..], more].concat()
+}
+
 /// Answers a file; the bodies by the names of the requests.
 fn answered(place: &Place, requests: &str) -> BTreeMap<String, Value> {
     place.write("requests.jsonl", requests);
-    let batch = [
-        "batch",
-        "model",
-        "-i",
-        "requests.jsonl",
-        "-o",
-        "answers.jsonl",
-        "--fresh",
-    ];
-    place.sli(&batch).success();
+    place.sli(&batch("answers.jsonl", &["--fresh"])).success();
     assert!(!place.path("answers.jsonl.work").exists());
     let answers = lines(&place.path("answers.jsonl"));
     let named = answers.into_iter().map(|line| {
@@ -305,15 +302,8 @@ fn what_cannot_be_answered_stops_nothing() {
     requests += &request("asks", "/v1/chat/completions", &asks);
     requests += &embedding("last", &json!("a dog"));
     place.write("requests.jsonl", requests);
-    let batch = [
-        "batch",
-        "model",
-        "-i",
-        "requests.jsonl",
-        "-o",
-        "answers.jsonl",
-    ];
-    let said = place.sli(&batch).success().stderr;
+    let plain = batch("answers.jsonl", &[]);
+    let said = place.sli(&plain).success().stderr;
     assert!(
         said.contains("warning: 11 of them are no requests"),
         "{said}"
@@ -352,32 +342,22 @@ fn what_cannot_be_answered_stops_nothing() {
     let vector = |line: &Value| line["response"]["body"]["data"][0]["embedding"].clone();
     assert_eq!(vector(&found[0]), vector(&found[12]));
     place
-        .sli(&batch)
+        .sli(&plain)
         .failure(2, &["answers.jsonl is there already", "hint: --fresh"]);
     // Not over the requests, by whatever path.
     let requests = fs_err::read(place.path("requests.jsonl")).unwrap();
     fs_err::os::unix::fs::symlink("requests.jsonl", place.path("link.jsonl")).unwrap();
     for answers in ["requests.jsonl", "./requests.jsonl", "link.jsonl"] {
-        place
-            .sli(&[
-                "batch",
-                "model",
-                "-i",
-                "requests.jsonl",
-                "-o",
-                answers,
-                "--fresh",
-            ])
-            .failure(
-                2,
-                &["is the file of the requests", "hint: give another file"],
-            );
+        place.sli(&batch(answers, &["--fresh"])).failure(
+            2,
+            &["is the file of the requests", "hint: give another file"],
+        );
         assert!(fs_err::read(place.path("requests.jsonl")).unwrap() == requests);
     }
     // A folder of somebody else does not go with the batch.
     place.write("own.jsonl.work/notes.txt", "mine");
     place
-        .sli(&["batch", "model", "-i", "requests.jsonl", "-o", "own.jsonl"])
+        .sli(&batch("own.jsonl", &[]))
         .failure(2, &["`notes.txt`, which is of no batch", "hint: move"]);
     assert!(place.path("own.jsonl.work/notes.txt").exists());
     // No request at all is no reason to open a model.
@@ -453,16 +433,10 @@ fn templates_get_the_contents_that_they_take() {
         let config = json!({"bos_token": "<s>", "chat_template": template});
         place.write("model/tokenizer_config.json", config.to_string());
         place.write("requests.jsonl", chat("other", content) + &text);
-        let batch = [
-            "batch",
-            "model",
-            "-i",
-            "requests.jsonl",
-            "-o",
-            "answers.jsonl",
-            "--fresh",
-        ];
-        let said = place.sli(&batch).success().stderr;
+        let said = place
+            .sli(&batch("answers.jsonl", &["--fresh"]))
+            .success()
+            .stderr;
         assert!(said.contains("1 of them"), "{said}");
         let found = lines(&place.path("answers.jsonl"));
         let response = &found[0]["response"];
@@ -478,40 +452,23 @@ fn templates_get_the_contents_that_they_take() {
 fn the_work_of_a_batch_is_its_own() {
     let place = Place::with_llama();
     place.write("requests.jsonl", embedding("a", &json!("a dog")));
-    let batch = |more: &'static [&str]| {
-        let batch = [
-            "batch",
-            "model",
-            "-i",
-            "requests.jsonl",
-            "-o",
-            "answers.jsonl",
-        ];
-        place.sli(&[&batch[..], more].concat())
-    };
+    let plain = batch("answers.jsonl", &[]);
     fs_err::create_dir_all(place.path("answers.jsonl.work")).unwrap();
     let held = fs_err::File::create(place.path("answers.jsonl.work/lock")).unwrap();
     held.file().try_lock().unwrap();
-    batch(&[]).failure(
+    place.sli(&plain).failure(
         5,
         &["another run is writing to", "answers.jsonl", "hint: wait"],
     );
     assert!(!place.path("answers.jsonl.work/records.jsonl").exists());
     drop(held);
     for (option, says) in [("-i", "--input is `-`"), ("-o", "--output is `-`")] {
-        let mut all = vec![
-            "batch",
-            "model",
-            "-i",
-            "requests.jsonl",
-            "-o",
-            "answers.jsonl",
-        ];
+        let mut all = plain.clone();
         let at = all.iter().position(|word| *word == option).unwrap();
         all[at + 1] = "-";
         place.sli(&all).failure(2, &[says, "hint: give files"]);
     }
-    batch(&[]).success();
+    place.sli(&plain).success();
     assert!(!place.path("answers.jsonl.work").exists());
 }
 
@@ -532,20 +489,7 @@ fn a_killed_batch_goes_on() {
         }
     });
     place.write("requests.jsonl", requests.collect::<String>());
-    let to = |out: &'static str| {
-        [
-            "batch",
-            "model",
-            "-i",
-            "requests.jsonl",
-            "-o",
-            out,
-            "--checkpoint-interval",
-            "0",
-            "--memory",
-            "64MiB",
-        ]
-    };
+    let to = |out| batch(out, &["--checkpoint-interval", "0", "--memory", "64MiB"]);
     place.sli(&to("undisturbed.jsonl")).success();
     for _ in 0..8 {
         let mut child = start(&place, &to("answers.jsonl"));

@@ -313,34 +313,36 @@ impl Projector {
 
     /// The same with places in the end, and the rows without them where they stand beside those with them.
     pub fn placed(mut self, describe: impl FnOnce(&mut Leaves) -> PlacedRows) -> Self {
-        let Input::Resampled(rows) = &mut self.stack.input else {
-            unreachable!("rows of a projector are gathered");
-        };
+        let rows = self.rows();
         let mut leaves = Leaves::new("");
         let mut placed = describe(&mut leaves);
         placed.table.weight = WeightIndex(rows.leaves.len() as u32);
         rows.leaves.extend(leaves.finish());
+        rows.placed = Some(placed);
         if placed.beside {
             self.stack.hidden_size *= 2;
             self.stack.stash_size *= 2;
         }
-        rows.placed = Some(placed);
         self
+    }
+
+    /// What its rows are made of.
+    fn rows(&mut self) -> &mut Resampled {
+        match &mut self.stack.input {
+            Input::Resampled(rows) => rows,
+            _ => unreachable!("rows of a projector are gathered"),
+        }
     }
 
     /// The same with sines and cosines of places in a grid in the end.
     pub fn with_waves(mut self, grid: [usize; 2]) -> Self {
-        if let Input::Resampled(rows) = &mut self.stack.input {
-            rows.waves = Some(grid);
-        }
+        self.rows().waves = Some(grid);
         self
     }
 
     /// The same with an activation behind the norm.
     pub fn activated(mut self, own: Activation) -> Self {
-        if let Input::Resampled(rows) = &mut self.stack.input {
-            rows.activation = own;
-        }
+        self.rows().activation = own;
         self
     }
 
@@ -367,11 +369,11 @@ impl Projector {
     /// The same with vectors in the place of rows that are made of none.
     pub fn with_vectors(mut self, sources: impl IntoIterator<Item = Source>) -> Self {
         let hidden = self.stack.hidden_size;
-        let Input::Resampled(Resampled {
+        let Resampled {
             leaves,
             rule: Resampling::Gathered { vectors, .. },
             ..
-        }) = &mut self.stack.input
+        } = self.rows()
         else {
             unreachable!("rows of a projector are gathered");
         };

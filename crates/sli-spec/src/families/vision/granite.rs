@@ -3,6 +3,7 @@
 
 use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
 use super::part::DescribePart;
+use super::qwen::{DEEP, deep_layers};
 use super::siglip;
 use super::tiles::{blocks, decoder, given};
 use crate::build::{Leaves, NormStyle};
@@ -27,9 +28,6 @@ const CONNECTOR: &[&str] = &["model.vision_model.connector."];
 
 /// The key of rows and columns of patches that become one.
 const SIDE: &str = "scale_factor";
-
-/// The key of layers whose features enter the decoder.
-const DEEP: &str = "deepstack_visual_indexes";
 
 /// The tower: SigLIP's.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
@@ -86,7 +84,10 @@ pub fn granite_docling(config: &Config, describe: DescribePart) -> Result<Descri
         (Some(normed), vec![layer])
     })
     .activated(Activation::Gelu);
-    let deep = deep_layers(&vision, tower.layers())?;
+    let deep = deep_layers(&vision, tower.layers(), &[3.0, 7.0, 10.0])?;
+    if !deep.is_sorted_by(|one, next| one < next) {
+        return Err(vision.invalid(DEEP, "layers, each behind the one before"));
+    }
     tower.keep_behind(&deep);
     let mut parts = vec![first, second];
     let rule = PictureRows::Blocks { side };
@@ -123,25 +124,4 @@ pub fn granite_docling(config: &Config, describe: DescribePart) -> Result<Descri
     };
     let decoder = (describe(&text)?, DECODER, token);
     behind(config, (&tower, &parts, &added), decoder)
-}
-
-/// Layers (0-based) whose ends enter the decoder's first layers, one each, from the first to the last.
-fn deep_layers(config: &Config, layers: usize) -> Result<Vec<usize>, SpecError> {
-    let assumed = || vec![3.0, 7.0, 10.0];
-    let numbers = config.numbers(DEEP)?.unwrap_or_else(assumed);
-    let of = |number: &f64| {
-        let fits = number.fract() == 0.0 && (0.0..layers as f64).contains(number);
-        fits.then_some(*number as usize)
-    };
-    let found: Option<Vec<usize>> = numbers.iter().map(of).collect();
-    let rises = |found: &Vec<usize>| found.windows(2).all(|two| two[0] < two[1]);
-    let expected = || {
-        format!(
-            "layers from 0 to {}, each behind the one before",
-            layers - 1
-        )
-    };
-    found
-        .filter(rises)
-        .ok_or_else(|| config.invalid(DEEP, expected()))
 }

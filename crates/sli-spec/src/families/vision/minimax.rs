@@ -51,9 +51,7 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
     tower.stored = Some(Rc::new(|name: &str| {
         let own = name.replace("encoder.layers.", "layers.");
         let own = own.replace("embeddings.patch_embedding.", "embeddings.proj.");
-        let mut both = vec![name.to_owned(), own];
-        both.dedup();
-        Source::one_of(both.into_iter().map(Source::tensor).collect())
+        Source::named([name.to_owned(), own])
     }));
     let [channels, patch] = Sizes::read_patches(config)?;
     let channels = channels.saturating_mul(config.size("temporal_patch_size")?);

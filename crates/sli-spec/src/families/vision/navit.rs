@@ -229,9 +229,7 @@ fn cosmos3_edge_name(name: &str) -> Source {
     let other = OTHERS.iter().fold(name.to_owned(), |name, (own, other)| {
         name.replace(own, other)
     });
-    let mut both = vec![name.to_owned(), other];
-    both.dedup();
-    Source::one_of(both.into_iter().map(Source::tensor).collect())
+    Source::named([name.to_owned(), other])
 }
 
 /// Cosmos 3 Edge: normed patches of blocks side by side through two dense layers; tokens have three positions.

@@ -29,6 +29,9 @@ pub(super) const DECODER: Places = Places {
     outside: &[""],
 };
 
+/// The key of layers whose features enter the decoder.
+pub(super) const DEEP: &str = "deepstack_visual_indexes";
+
 /// The names of the tower's layers.
 pub(super) static NAMES: Names = Names {
     layers: "blocks",
@@ -147,7 +150,7 @@ pub fn qwen2_5_tower(config: &Config) -> Result<Described, SpecError> {
 /// The tower of Qwen3-VL: learned places, stretched.
 pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
     // Of what stands behind it.
-    config.ignore(&["out_hidden_size", "deepstack_visual_indexes"]);
+    config.ignore(&["out_hidden_size", DEEP]);
     let sizes = Sizes::read(config, config.size("hidden_size")?)?;
     let inner = config.size("intermediate_size")?;
     let mut tower = layers(config, sizes, inner, NormStyle::layer(1e-6), None)?;
@@ -333,9 +336,7 @@ pub fn cosmos3_omni(config: &Config, describe: DescribePart) -> Result<Described
             let own = OWN
                 .iter()
                 .fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
-            let mut both = vec![own, name.to_owned()];
-            both.dedup();
-            Source::one_of(both.into_iter().map(Source::tensor).collect())
+            Source::named([own, name.to_owned()])
         }),
         ..THIRD
     };
@@ -452,7 +453,7 @@ fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Desc
     })];
     let mut added = Vec::new();
     if let Some(deep) = whole.merger.deep {
-        let layers = deep_layers(&vision, tower.layers())?;
+        let layers = deep_layers(&vision, tower.layers(), &[])?;
         tower.keep_behind(&layers);
         for (number, _) in layers.iter().enumerate() {
             added.push(number);
@@ -482,14 +483,17 @@ fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Desc
     behind(config, (&tower, &parts, &added), decoder)
 }
 
-/// Layers (0-based) whose ends enter the decoder's first layers, one each.
-fn deep_layers(config: &Config, layers: usize) -> Result<Vec<usize>, SpecError> {
-    const KEY: &str = "deepstack_visual_indexes";
-    let numbers = config.numbers(KEY)?.unwrap_or_default();
+/// Layers (0-based) whose ends enter the decoder's first layers, one each; the usual ones where the configuration names none.
+pub(super) fn deep_layers(
+    config: &Config,
+    layers: usize,
+    usual: &[f64],
+) -> Result<Vec<usize>, SpecError> {
+    let numbers = config.numbers(DEEP)?.unwrap_or_else(|| usual.to_vec());
     let of = |number: &f64| {
         let fits = number.fract() == 0.0 && (0.0..layers as f64).contains(number);
         fits.then_some(*number as usize)
     };
     let found: Option<Vec<usize>> = numbers.iter().map(of).collect();
-    found.ok_or_else(|| config.invalid(KEY, format!("layers from 0 to {}", layers - 1)))
+    found.ok_or_else(|| config.invalid(DEEP, format!("layers from 0 to {}", layers - 1)))
 }

@@ -38,9 +38,6 @@ const DECODER: Places = Places {
     outside: &[""],
 };
 
-/// The key of features inside the networks of the tower's, as a multiple.
-const RATIO: &str = "mlp_ratio";
-
 /// The tower up to its last layer, by published names: pairs that turn stand side by side.
 pub fn tower(config: &Config) -> Result<Described, SpecError> {
     // How weights begin.
@@ -71,13 +68,10 @@ pub fn tower(config: &Config) -> Result<Described, SpecError> {
             return Err(config.unsupported("image_size", problem));
         }
     };
-    let inner = (hidden as f64 * config.positive(RATIO)?).floor();
-    if !(1.0..=1e9).contains(&inner) {
-        return Err(config.invalid(RATIO, "a ratio of features that are there"));
-    }
+    let inner = config.scaled("mlp_ratio", hidden)?;
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
-    let widths = [hidden, inner as usize];
+    let widths = [hidden, inner];
     let mut tower = Blocks::sized(config, norm, layers, widths, [heads, heads, head_dim])?;
     towers::of_pictures(&mut tower, "vision");
     tower.names = NAMES;
